@@ -1,0 +1,14 @@
+//! Durable, movable directories for embedded storage engines.
+
+pub mod clock;
+pub mod completion;
+mod error;
+mod ids;
+pub mod journal;
+mod op;
+pub mod vfs;
+
+pub use clock::{Clock, Deadline, SystemClock};
+pub use error::{Error, ErrorKind, Result};
+pub use ids::{Author, Checksum, Fnode, InvalidName, InvalidPath, JournalName, LogPath, Offset, SeqNo};
+pub use op::{Mark, OpBody, Payload, RecordedOp};
