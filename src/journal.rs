@@ -7,6 +7,7 @@
 //! *Does not* know operations, frames or hints; does not batch (the recorder does) and does not retry an
 //! append on its own.
 
+mod memory;
 pub(crate) mod registers;
 
 use std::fmt;
@@ -15,6 +16,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
+pub use self::memory::{MemoryJournal, MemoryJournals};
 pub use self::registers::{Register, RegisterSelector, RegisterSet};
 use crate::clock::Deadline;
 use crate::completion::{Abandoned, Completion};

@@ -6,6 +6,8 @@ mod error;
 mod ids;
 pub mod journal;
 mod op;
+#[cfg(test)]
+pub(crate) mod prng;
 pub mod vfs;
 
 pub use clock::{Clock, Deadline, SystemClock};
