@@ -3,14 +3,20 @@
 pub mod clock;
 pub mod completion;
 mod error;
+pub mod fsm;
+pub mod hints;
 mod ids;
 pub mod journal;
 mod op;
 #[cfg(test)]
 pub(crate) mod prng;
+pub mod segment;
 pub mod vfs;
 
 pub use clock::{Clock, Deadline, SystemClock};
 pub use error::{Error, ErrorKind, Result};
+pub use fsm::{Fsm, FsmOptions};
+pub use hints::FsmHints;
 pub use ids::{Author, Checksum, Fnode, InvalidName, InvalidPath, JournalName, LogPath, Offset, SeqNo};
 pub use op::{Mark, OpBody, Payload, RecordedOp};
+pub use segment::{Segment, SegmentSet};

@@ -1,0 +1,224 @@
+//! Hints: which files of a log are alive, and which ranges of the log still matter for them.
+//!
+//! *Invariants.* [`FsmHints::flatten`] gives the ranges a player reads, in the order of history, or names the
+//! rule that the hints break; nothing else may be played. Hints that are taken from a state machine always
+//! flatten.
+//!
+//! *Does not* know its encodings (`wire::json`, `wire::proto`), nor which of several sets is the best
+//! (`hint_store`).
+
+use std::fmt;
+
+use bytes::Bytes;
+
+use crate::ids::{Author, Checksum, Fnode, JournalName, LogPath, Offset, SeqNo};
+use crate::segment::{Segment, SegmentError, SegmentSet};
+
+/// What a player needs to know of a log before it reads it.
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
+pub struct FsmHints {
+    /// The log that is recorded now. Segments without a log of their own lie in it.
+    pub log: Option<JournalName>,
+    /// The live files, by ascending [`Fnode`].
+    pub files: Vec<HintedFile>,
+    /// The properties, by path.
+    pub properties: Vec<Property>,
+    /// The head of the log that these hints describe (an extension; `None` in hints of the reference).
+    pub as_of: Option<AsOf>,
+}
+
+/// A live file and the ranges of the log that hold its operations.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct HintedFile {
+    /// The file.
+    pub fnode: Fnode,
+    /// Its segments, in order; the first begins with the operation that creates the file.
+    pub segments: Vec<Segment>,
+}
+
+/// A small file that is kept by name and whole content.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Property {
+    /// Its path.
+    pub path: LogPath,
+    /// Its content.
+    pub content: Bytes,
+}
+
+/// The head of a log that hints describe.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct AsOf {
+    /// Where the last operation that the hints know of ends.
+    pub offset: Offset,
+    /// That operation.
+    pub seq_no: SeqNo,
+    /// Checksum of the history after it.
+    pub checksum: Checksum,
+    /// Its author, where there is such an operation.
+    pub author: Option<Author>,
+    /// When the hints were taken, in nanoseconds since the Unix epoch.
+    pub unix_nanos: i64,
+}
+
+/// The ranges of hints in the order of history.
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
+pub struct FlatHints {
+    /// The live files, by ascending [`Fnode`].
+    pub fnodes: Vec<Fnode>,
+    /// Every segment, merged where they overlap; each names its log.
+    pub segments: SegmentSet,
+}
+
+impl FsmHints {
+    /// Makes hints that name no file: a player reads `log` from its first byte.
+    pub fn empty(log: JournalName) -> Self {
+        Self { log: Some(log), ..Self::default() }
+    }
+
+    /// Orders all segments by history.
+    ///
+    /// # Errors
+    /// The first [`HintsError`] in the order of files and segments.
+    pub fn flatten(&self) -> Result<FlatHints, HintsError> {
+        let mut flattener = Flattener::new(self.log.clone());
+        for file in &self.files {
+            flattener.file(file.fnode, file.segments.first().map(|segment| segment.first_seq_no))?;
+            for segment in &file.segments {
+                flattener.segment(segment.clone())?;
+            }
+        }
+        flattener.finish()
+    }
+
+    /// Returns the greatest sequence number that the hints vouch for: that of [`AsOf`], else that of the last
+    /// segment; `None` for hints that name no file.
+    pub fn last_seq_no(&self) -> Option<SeqNo> {
+        let segments = self.files.iter().flat_map(|file| &file.segments);
+        let last = segments.map(|segment| segment.last_seq_no).max();
+        self.as_of.map(|as_of| as_of.seq_no).max(last)
+    }
+}
+
+/// Checks files and segments one by one, in the order and with the precedence of the reference.
+pub(crate) struct Flattener {
+    log: Option<JournalName>,
+    flat: FlatHints,
+}
+
+impl Flattener {
+    pub(crate) fn new(log: Option<JournalName>) -> Self {
+        Self { log, flat: FlatHints::default() }
+    }
+
+    /// Begins a file whose first segment begins at `first_seq_no`.
+    pub(crate) fn file(&mut self, fnode: Fnode, first_seq_no: Option<SeqNo>) -> Result<(), HintsError> {
+        if first_seq_no != Some(fnode.seq_no()) {
+            return Err(HintsError::FnodeMatch { fnode, first_seq_no });
+        }
+        if let Some(before) = self.flat.fnodes.last().copied().filter(|before| *before >= fnode) {
+            return Err(HintsError::MonotonicFnode { fnode, before });
+        }
+        self.flat.fnodes.push(fnode);
+        Ok(())
+    }
+
+    /// Adds a segment of the file that was begun last.
+    pub(crate) fn segment(&mut self, mut segment: Segment) -> Result<(), HintsError> {
+        if segment.log.is_none() {
+            segment.log.clone_from(&self.log);
+        }
+        self.flat.segments.add(segment).map_err(HintsError::Segment)
+    }
+
+    pub(crate) fn finish(self) -> Result<FlatHints, HintsError> {
+        match self.flat.segments.as_slice().last() {
+            Some(last) if last.log != self.log => {
+                Err(HintsError::Log { hints: self.log, segment: last.log.clone() })
+            }
+            _ => Ok(self.flat),
+        }
+    }
+}
+
+/// Why hints cannot be played.
+#[derive(Clone, Debug, Eq, PartialEq)]
+#[non_exhaustive]
+pub enum HintsError {
+    /// The hints name no log.
+    NoLog,
+    /// The name of the hints' log is not a journal name.
+    LogName {
+        /// The name, and the rule that it breaks.
+        reason: String,
+    },
+    /// A file has no segment, or its first segment does not begin with its creation.
+    FnodeMatch {
+        /// The file.
+        fnode: Fnode,
+        /// Where its first segment begins.
+        first_seq_no: Option<SeqNo>,
+    },
+    /// Files are not in ascending order.
+    MonotonicFnode {
+        /// The file.
+        fnode: Fnode,
+        /// The file before it.
+        before: Fnode,
+    },
+    /// A segment is not well formed, or contradicts another.
+    Segment(SegmentError),
+    /// The last segment does not lie in the log that the hints are of.
+    Log {
+        /// The log of the hints.
+        hints: Option<JournalName>,
+        /// The log of the last segment.
+        segment: Option<JournalName>,
+    },
+    /// The bytes are neither the JSON nor the protobuf form of hints.
+    Encoding {
+        /// What is wrong, and where.
+        reason: String,
+    },
+}
+
+impl fmt::Display for HintsError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let or_none = |log: &Option<JournalName>| log.as_ref().map_or("none".into(), ToString::to_string);
+        match self {
+            Self::NoLog => f.write_str("hints name no log"),
+            Self::LogName { reason } => write!(f, "hints name a log that cannot be: {reason}"),
+            Self::FnodeMatch { fnode, first_seq_no: Some(first) } => {
+                write!(f, "the first segment of hinted file {fnode} begins at seq-no {first}, not at {fnode}")
+            }
+            Self::FnodeMatch { fnode, first_seq_no: None } => {
+                write!(f, "hinted file {fnode} has no segment")
+            }
+            Self::MonotonicFnode { fnode, before } => {
+                write!(f, "hinted file {fnode} comes after file {before}; expected ascending order")
+            }
+            Self::Segment(_) => f.write_str("a hinted segment cannot be"),
+            Self::Log { hints, segment } => write!(
+                f,
+                "expected the last hinted segment in the hints' log {}, found it in {}",
+                or_none(hints),
+                or_none(segment)
+            ),
+            Self::Encoding { reason } => write!(f, "hints do not decode: {reason}"),
+        }
+    }
+}
+
+impl std::error::Error for HintsError {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        match self {
+            Self::Segment(source) => Some(source),
+            _ => None,
+        }
+    }
+}
+
+impl From<HintsError> for crate::Error {
+    fn from(error: HintsError) -> Self {
+        Self::new(crate::ErrorKind::InvalidHints, "hints do not validate").with_source(error)
+    }
+}
