@@ -288,10 +288,12 @@ mod tests {
         Segment {
             author: Author::new(7).unwrap(),
             first_seq_no: SeqNo::new(first),
-            first_offset: Offset::new(first as u64 * 10).unwrap(),
+            first_offset: Offset::ZERO.saturating_add((first as u64).saturating_mul(10)),
             first_checksum: Checksum::new(first as u32),
             last_seq_no: SeqNo::new(last),
-            end_offset: Offset::new(last as u64 * 10 + 10),
+            end_offset: Some(
+                Offset::ZERO.saturating_add((last as u64).saturating_mul(10).saturating_add(10)),
+            ),
             end_checksum: None,
             log: Some(JournalName::new("a/log").unwrap()),
         }
