@@ -12,6 +12,7 @@ mod op;
 pub(crate) mod prng;
 pub mod segment;
 pub mod vfs;
+pub mod wire;
 
 pub use clock::{Clock, Deadline, SystemClock};
 pub use error::{Error, ErrorKind, Result};
