@@ -440,7 +440,7 @@ mod tests {
     }
 
     #[test]
-    fn test_aids_damage_exactly_what_they_name() {
+    fn aids_of_tests_damage_exactly_what_they_name() {
         let (_, journal) = journals();
         for content in [&b"hello"[..], b"again", b"world"] {
             append(&journal, content);

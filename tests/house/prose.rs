@@ -1,0 +1,155 @@
+//! Rules about everything that is read by people.
+
+use std::collections::BTreeSet;
+use std::path::Path;
+
+use super::{assert_none, files_named, read, root, written_files};
+
+#[test]
+fn everything_written_is_ascii_without_trailing_blanks_or_notes_to_self() {
+    let notes = [concat!("TO", "DO"), concat!("FIX", "ME"), concat!("XX", "X")];
+    let mut broken = Vec::new();
+    for path in written_files() {
+        let file = path.display();
+        for (at, line) in read(&path).lines().enumerate() {
+            let at = at + 1;
+            if let Some(other) = line.chars().find(|c| !c.is_ascii() || (c.is_ascii_control() && *c != '\t'))
+            {
+                broken.push(format!("{file}:{at}: {other:?} is not plain ASCII"));
+            }
+            if line.ends_with([' ', '\t']) {
+                broken.push(format!("{file}:{at}: ends in a blank"));
+            }
+            for note in notes.iter().filter(|note| line.contains(**note)) {
+                broken.push(format!("{file}:{at}: {note}"));
+            }
+        }
+    }
+    assert_none(&broken);
+}
+
+/// Returns the anchor that a heading of a page is reached by.
+fn anchor(heading: &str) -> String {
+    let kept = heading.trim().chars().filter(|c| c.is_alphanumeric() || matches!(c, ' ' | '-' | '_'));
+    kept.map(|c| if c == ' ' { '-' } else { c.to_ascii_lowercase() }).collect()
+}
+
+fn anchors(page: &str) -> BTreeSet<String> {
+    let heading = |line: &str| line.starts_with('#').then(|| anchor(line.trim_start_matches('#')));
+    page.lines().filter_map(heading).collect()
+}
+
+#[test]
+fn links_between_pages_lead_somewhere() {
+    let mut broken = Vec::new();
+    for (file, page) in files_named("md") {
+        let here = Path::new(&file).parent().unwrap();
+        for link in page.split("](").skip(1).filter_map(|rest| rest.split(')').next()) {
+            if link.contains("://") || link.starts_with("mailto:") {
+                continue;
+            }
+            let (path, wanted) = link.split_once('#').unwrap_or((link, ""));
+            let target = if path.is_empty() { root().join(&file) } else { root().join(here).join(path) };
+            if !target.exists() {
+                broken.push(format!("{file}: no file at {link}"));
+            } else if !wanted.is_empty() && !anchors(&read(&target)).contains(wanted) {
+                broken.push(format!("{file}: no heading for {link}"));
+            }
+        }
+    }
+    assert_none(&broken);
+}
+
+/// Returns the commands in the `sh` blocks of a page, with continued lines joined and comments cut.
+fn commands(page: &str) -> Vec<String> {
+    let mut found = Vec::new();
+    let mut inside = false;
+    for line in page.replace("\\\n", " ").lines() {
+        match line.trim() {
+            "```sh" => inside = true,
+            "```" => inside = false,
+            command if inside && !command.is_empty() && !command.starts_with('#') => {
+                let command = command.split(" # ").next().unwrap_or_default();
+                found.push(command.split_whitespace().collect::<Vec<_>>().join(" "));
+            }
+            _ => {}
+        }
+    }
+    found
+}
+
+/// Returns the words of a section of Cargo.toml that stand before `=`.
+fn keys_of(section: &str) -> BTreeSet<String> {
+    let manifest = read("Cargo.toml");
+    let body = manifest.split(&format!("\n[{section}]\n")).nth(1).unwrap_or_default();
+    let lines = body.lines().take_while(|line| !line.starts_with('['));
+    lines.filter_map(|line| Some(line.split_once('=')?.0.trim().to_owned())).collect()
+}
+
+#[test]
+fn commands_of_the_pages_name_what_there_is() {
+    let features = keys_of("features");
+    let mut broken = Vec::new();
+    for (file, page) in files_named("md") {
+        for command in commands(&page).iter().filter(|command| command.starts_with("cargo ")) {
+            let words: Vec<&str> = command.split(' ').collect();
+            for pair in words.windows(2) {
+                let missing = match pair[0] {
+                    "--example" => !root().join(format!("examples/{}.rs", pair[1])).exists(),
+                    "--test" => ["tests/{}.rs", "tests/{}/main.rs"]
+                        .iter()
+                        .all(|form| !root().join(form.replace("{}", pair[1])).exists()),
+                    "--bench" => !root().join(format!("benches/{}.rs", pair[1])).exists(),
+                    "--features" => pair[1].split(',').any(|feature| !features.contains(feature)),
+                    _ => false,
+                };
+                if missing {
+                    broken.push(format!("{file}: there is no {} {}: {command}", pair[0], pair[1]));
+                }
+            }
+        }
+    }
+    assert_none(&broken);
+}
+
+#[test]
+fn contributing_lists_what_ci_runs() {
+    let listed = commands(&read("CONTRIBUTING.md"));
+    let script = read(".ci/run");
+    let run: Vec<&str> = script
+        .lines()
+        .filter(|line| !line.starts_with('#'))
+        .filter_map(|line| {
+            let line = line.trim_start_matches("exec ");
+            let begin =
+                if line.starts_with("cargo ") { 0 } else { line.find("step ").and(line.find(" cargo "))? };
+            Some(line[begin..].trim())
+        })
+        .collect();
+    assert!(run.len() > 5, "the commands of .ci/run were not found: {run:?}");
+    let lacking = run.iter().filter(|command| !listed.iter().any(|listed| listed.ends_with(*command)));
+    assert_none(
+        &lacking.map(|command| format!("CONTRIBUTING.md does not list `{command}`")).collect::<Vec<_>>(),
+    );
+}
+
+#[test]
+fn the_changelog_is_kept() {
+    const SECTIONS: [&str; 6] = ["Added", "Changed", "Deprecated", "Removed", "Fixed", "Security"];
+    let changelog = read("CHANGELOG.md");
+    assert!(changelog.starts_with("# Changelog\n") && changelog.contains("keepachangelog.com"));
+    let releases: Vec<&str> = changelog.lines().filter_map(|line| line.strip_prefix("## ")).collect();
+    assert_eq!(releases.first(), Some(&"[Unreleased]"));
+    for release in &releases[1..] {
+        let (version, date) = release.split_once(" - ").unwrap_or((release, ""));
+        assert!(version.starts_with('[') && version.ends_with(']'), "release {release}");
+        let digits: Vec<usize> = date.split('-').map(str::len).collect();
+        assert!(
+            digits == [4, 2, 2] && date.chars().all(|c| c.is_ascii_digit() || c == '-'),
+            "date of {release}"
+        );
+    }
+    for section in changelog.lines().filter_map(|line| line.strip_prefix("### ")) {
+        assert!(SECTIONS.contains(&section), "section {section}");
+    }
+}
