@@ -1,41 +1,222 @@
-//! The codec of one operation.
+//! The codec of one operation: by hand for what recorders write, by prost for everything else.
 //!
-//! *Invariants.* No byte string panics, or allocates more than its own length.
+//! *Invariants.* Decoding by hand and by prost give the same operation wherever the former gives one; it leaves
+//! every byte string that is not in the form a recorder writes to the latter. No byte string panics, or
+//! allocates more than its own length. A write is decoded and encoded without allocating. What [`encode_op`]
+//! accepts, [`decode_op`] reads back, and without extension fields the bytes are those that the reference
+//! writes.
 //!
 //! *Does not* judge an operation: sequence number, checksum, author and paths are taken as they are, and `fsm`
 //! and the player refuse what may not be applied.
 
 use std::fmt;
+use std::ops::Range;
 
 use prost::Message;
 
+use super::frame::{FRAME_BYTES_MAX, HEADER_BYTES, MAGIC};
 use super::proto;
 use crate::ids::{Author, Checksum, Fnode, LogPath, SeqNo};
 use crate::op::{Mark, OpBody, Payload, RecordedOp};
 
-/// Decodes the payload of a frame.
+/// A protobuf key: field number and wire type.
+type Key = u32;
+
+const fn key(field: u32, wire_type: u32) -> Key {
+    field << 3 | wire_type
+}
+
+const VARINT: u32 = 0;
+const LEN: u32 = 2;
+const FIXED32: u32 = 5;
+
+const SEQ_NO: Key = key(1, VARINT);
+const CHECKSUM: Key = key(2, FIXED32);
+const AUTHOR: Key = key(3, FIXED32);
+const CREATE: Key = key(4, LEN);
+const LINK: Key = key(5, LEN);
+const UNLINK: Key = key(6, LEN);
+const WRITE: Key = key(7, LEN);
+const PROPERTY: Key = key(8, LEN);
+const MARK: Key = key(2002, LEN);
+
+const CREATE_PATH: Key = key(1, LEN);
+const LINK_FNODE: Key = key(1, VARINT);
+const LINK_PATH: Key = key(2, LEN);
+const WRITE_FNODE: Key = key(1, VARINT);
+const WRITE_OFFSET: Key = key(2, VARINT);
+const WRITE_LENGTH: Key = key(3, VARINT);
+const WRITE_CRC32C: Key = key(2001, FIXED32);
+const PROPERTY_PATH: Key = key(1, LEN);
+const PROPERTY_CONTENT: Key = key(2, LEN);
+const MARK_UNIX_NANOS: Key = key(1, VARINT);
+const MARK_NAME: Key = key(2, LEN);
+
+/// Decodes the message of a frame.
 ///
 /// Unknown fields are skipped, repeated fields merge, and of several members the first in the order create,
 /// link, unlink, write, property applies, all as in the reference.
 ///
 /// # Errors
-/// [`OpError`] where the bytes are no such message, or one that cannot be read past safely.
-pub fn decode_op(payload: &[u8]) -> Result<RecordedOp, OpError> {
-    let op = proto::RecordedOp::decode(payload)
+/// [`OpError`] where the bytes are no such message, or are one that cannot be applied or read past.
+#[inline]
+pub fn decode_op(message: &[u8]) -> Result<RecordedOp, OpError> {
+    match decode_recorded(message) {
+        Some(op) => Ok(op),
+        None => decode_any(message),
+    }
+}
+
+/// Appends the frame of `op` to `out`, and returns the range of the message in `out`: the bytes that extend
+/// the checksum of the log. The raw bytes of a write are the caller's to append.
+///
+/// # Errors
+/// [`EncodeError`] for an operation that no reader could read back; `out` is then unchanged.
+pub fn encode_op(op: &RecordedOp, out: &mut Vec<u8>) -> Result<Range<usize>, EncodeError> {
+    let begin = out.len();
+    let result = put_frame(op, out);
+    if result.is_err() {
+        out.truncate(begin);
+    }
+    result
+}
+
+/// Decodes what a recorder writes: each field at most once, in ascending order, none unknown, no varint longer
+/// than 9 bytes and so no negative number. `None` for anything else.
+#[inline]
+fn decode_recorded(message: &[u8]) -> Option<RecordedOp> {
+    let mut fields = Fields(message);
+    let seq_no = SeqNo::new(fields.int64(SEQ_NO)?);
+    let checksum = Checksum::new(fields.fixed32(CHECKSUM)?);
+    let author = Author::new(fields.fixed32(AUTHOR)?);
+    let (body, payload) = match fields.0.split_first() {
+        None => (OpBody::NoOp, None),
+        Some((&member, rest)) => {
+            let mut member_fields = Fields(rest).len_to_end()?;
+            let decoded = match Key::from(member) {
+                WRITE => {
+                    let fnode = Fnode::new(SeqNo::new(member_fields.int64(WRITE_FNODE)?));
+                    let offset = member_fields.int64(WRITE_OFFSET)? as u64;
+                    let len = member_fields.int64(WRITE_LENGTH)? as u64;
+                    let has_crc32c = member_fields.take_key(WRITE_CRC32C);
+                    let crc32c = if has_crc32c { Some(member_fields.word()?) } else { None };
+                    (OpBody::Write { fnode, offset }, Some(Payload { len, crc32c }))
+                }
+                CREATE => (OpBody::Create { path: member_fields.path(CREATE_PATH)? }, None),
+                LINK => {
+                    let fnode = Fnode::new(SeqNo::new(member_fields.int64(LINK_FNODE)?));
+                    (OpBody::Link { fnode, path: member_fields.path(LINK_PATH)? }, None)
+                }
+                UNLINK => {
+                    let fnode = Fnode::new(SeqNo::new(member_fields.int64(LINK_FNODE)?));
+                    (OpBody::Unlink { fnode, path: member_fields.path(LINK_PATH)? }, None)
+                }
+                _ => return None,
+            };
+            if !member_fields.0.is_empty() {
+                return None;
+            }
+            decoded
+        }
+    };
+    Some(RecordedOp { seq_no, checksum, author, body, payload, mark: None })
+}
+
+/// The fields of a message that are not yet decoded.
+///
+/// Each method takes the field `key` if it comes next; else the field is absent and has its default. `None`
+/// means that the rest must be decoded by prost.
+struct Fields<'a>(&'a [u8]);
+
+impl Fields<'_> {
+    #[inline]
+    fn int64(&mut self, key: Key) -> Option<i64> {
+        if self.take_key(key) { Some(self.varint()? as i64) } else { Some(0) }
+    }
+
+    #[inline]
+    fn fixed32(&mut self, key: Key) -> Option<u32> {
+        if self.take_key(key) { self.word() } else { Some(0) }
+    }
+
+    #[inline]
+    fn path(&mut self, key: Key) -> Option<LogPath> {
+        if !self.take_key(key) {
+            return Some(LogPath::from_bytes(b""));
+        }
+        let len = usize::try_from(self.varint()?).ok()?;
+        let (path, rest) = self.0.split_at_checked(len)?;
+        self.0 = rest;
+        Some(LogPath::from_bytes(path))
+    }
+
+    /// Takes a length that reaches exactly to the end.
+    #[inline]
+    fn len_to_end(mut self) -> Option<Self> {
+        let len = self.varint()?;
+        (len == self.0.len() as u64).then_some(self)
+    }
+
+    #[inline]
+    fn take_key(&mut self, key: Key) -> bool {
+        let rest = if key < 0x80 {
+            match self.0 {
+                [first, rest @ ..] if Key::from(*first) == key => rest,
+                _ => return false,
+            }
+        } else {
+            match self.0 {
+                [low, high, rest @ ..]
+                    if Key::from(*low & 0x7f) | Key::from(*high) << 7 == key && *low >= 0x80 =>
+                {
+                    rest
+                }
+                _ => return false,
+            }
+        };
+        self.0 = rest;
+        true
+    }
+
+    #[inline]
+    fn word(&mut self) -> Option<u32> {
+        let (word, rest) = self.0.split_first_chunk()?;
+        self.0 = rest;
+        Some(u32::from_le_bytes(*word))
+    }
+
+    /// Takes a varint of at most 9 bytes, which is below 2^63.
+    #[inline]
+    fn varint(&mut self) -> Option<u64> {
+        let mut value = 0;
+        for (index, &byte) in self.0.iter().take(9).enumerate() {
+            value |= u64::from(byte & 0x7f) << (7 * index);
+            if byte < 0x80 {
+                self.0 = self.0.get(index + 1..)?;
+                return Some(value);
+            }
+        }
+        None
+    }
+}
+
+/// Decodes any message.
+#[cold]
+fn decode_any(message: &[u8]) -> Result<RecordedOp, OpError> {
+    let op = proto::RecordedOp::decode(message)
         .map_err(|error| OpError::Malformed { detail: error.to_string() })?;
     let seq_no = SeqNo::new(op.seq_no);
-    let mut offset = 0;
-    let payload = match &op.write {
+    let (payload, offset) = match &op.write {
         Some(write) => {
-            offset = u64::try_from(write.offset)
+            let offset = u64::try_from(write.offset)
                 .map_err(|_| OpError::NegativeOffset { seq_no, offset: write.offset })?;
             let len = u64::try_from(write.length)
                 .map_err(|_| OpError::NegativeLength { seq_no, length: write.length })?;
-            Some(Payload { len, crc32c: write.payload_crc32c })
+            (Some(Payload { len, crc32c: write.payload_crc32c }), offset)
         }
-        None => None,
+        None => (None, 0),
     };
-    let fnode = |value| Fnode::new(SeqNo::new(value));
+    let fnode = |fnode| Fnode::new(SeqNo::new(fnode));
     let path = |path: &[u8]| LogPath::from_bytes(path);
     let body = match (op.create, op.link, op.unlink, op.write, op.property) {
         (Some(create), ..) => OpBody::Create { path: path(&create.path) },
@@ -52,7 +233,137 @@ pub fn decode_op(payload: &[u8]) -> Result<RecordedOp, OpError> {
     Ok(RecordedOp { seq_no, checksum, author: Author::new(op.author), body, payload, mark })
 }
 
-/// Why the payload of a frame is not an operation.
+fn put_frame(op: &RecordedOp, out: &mut Vec<u8>) -> Result<Range<usize>, EncodeError> {
+    out.reserve(128);
+    let begin = out.len();
+    out.extend_from_slice(&MAGIC);
+    out.extend_from_slice(&[0; 4]);
+    put_message(op, out)?;
+    let message = begin + HEADER_BYTES..out.len();
+    let bytes = out.len() - begin;
+    if bytes > FRAME_BYTES_MAX {
+        return Err(EncodeError::FrameTooLong { seq_no: op.seq_no, bytes });
+    }
+    if let Some(length) = out.get_mut(begin + MAGIC.len()..message.start) {
+        length.copy_from_slice(&(message.len() as u32).to_le_bytes());
+    }
+    Ok(message)
+}
+
+fn put_message(op: &RecordedOp, out: &mut Vec<u8>) -> Result<(), EncodeError> {
+    put_int64(SEQ_NO, op.seq_no.get(), out);
+    put_fixed32(CHECKSUM, op.checksum.get(), out);
+    put_fixed32(AUTHOR, op.author.map_or(0, Author::get), out);
+    if op.payload.is_some() != matches!(op.body, OpBody::Write { .. }) {
+        return Err(EncodeError::PayloadMismatch { seq_no: op.seq_no });
+    }
+    match &op.body {
+        OpBody::NoOp => {}
+        OpBody::Create { path } => {
+            put_key(CREATE, out);
+            put_varint(bytes_len(CREATE_PATH, path.as_bytes()), out);
+            put_bytes(CREATE_PATH, path.as_bytes(), out);
+        }
+        OpBody::Link { fnode, path } => put_link(LINK, *fnode, path, out),
+        OpBody::Unlink { fnode, path } => put_link(UNLINK, *fnode, path, out),
+        OpBody::Write { fnode, offset } => {
+            let Payload { len, crc32c } = op.payload.unwrap_or(Payload { len: 0, crc32c: None });
+            let (Ok(offset), Ok(len)) = (i64::try_from(*offset), i64::try_from(len)) else {
+                return Err(EncodeError::WriteTooFar { seq_no: op.seq_no, offset: *offset, len });
+            };
+            let fnode = fnode.get();
+            let crc32c_len = if crc32c.is_some() { varint_len(WRITE_CRC32C.into()) + 4 } else { 0 };
+            put_key(WRITE, out);
+            put_varint(
+                int64_len(WRITE_FNODE, fnode)
+                    + int64_len(WRITE_OFFSET, offset)
+                    + int64_len(WRITE_LENGTH, len)
+                    + crc32c_len,
+                out,
+            );
+            put_int64(WRITE_FNODE, fnode, out);
+            put_int64(WRITE_OFFSET, offset, out);
+            put_int64(WRITE_LENGTH, len, out);
+            if let Some(crc32c) = crc32c {
+                put_key(WRITE_CRC32C, out);
+                out.extend_from_slice(&crc32c.to_le_bytes());
+            }
+        }
+        OpBody::Property { path, content } => {
+            put_key(PROPERTY, out);
+            put_varint(bytes_len(PROPERTY_PATH, path.as_bytes()) + bytes_len(PROPERTY_CONTENT, content), out);
+            put_bytes(PROPERTY_PATH, path.as_bytes(), out);
+            put_bytes(PROPERTY_CONTENT, content, out);
+        }
+    }
+    if let Some(mark) = &op.mark {
+        let name = mark.name.as_deref().unwrap_or_default();
+        put_key(MARK, out);
+        put_varint(int64_len(MARK_UNIX_NANOS, mark.unix_nanos) + bytes_len(MARK_NAME, name), out);
+        put_int64(MARK_UNIX_NANOS, mark.unix_nanos, out);
+        put_bytes(MARK_NAME, name, out);
+    }
+    Ok(())
+}
+
+fn put_link(key: Key, fnode: Fnode, path: &LogPath, out: &mut Vec<u8>) {
+    put_key(key, out);
+    put_varint(int64_len(LINK_FNODE, fnode.get()) + bytes_len(LINK_PATH, path.as_bytes()), out);
+    put_int64(LINK_FNODE, fnode.get(), out);
+    put_bytes(LINK_PATH, path.as_bytes(), out);
+}
+
+/// Writes a field, or nothing for its default; so do the next two.
+fn put_int64(key: Key, value: i64, out: &mut Vec<u8>) {
+    if value != 0 {
+        put_key(key, out);
+        put_varint(value as u64, out);
+    }
+}
+
+fn put_fixed32(key: Key, value: u32, out: &mut Vec<u8>) {
+    if value != 0 {
+        put_key(key, out);
+        out.extend_from_slice(&value.to_le_bytes());
+    }
+}
+
+fn put_bytes(key: Key, value: &[u8], out: &mut Vec<u8>) {
+    if !value.is_empty() {
+        put_key(key, out);
+        put_varint(value.len() as u64, out);
+        out.extend_from_slice(value);
+    }
+}
+
+fn put_key(key: Key, out: &mut Vec<u8>) {
+    put_varint(key.into(), out);
+}
+
+fn put_varint(mut value: u64, out: &mut Vec<u8>) {
+    while value >= 0x80 {
+        out.push(value as u8 | 0x80);
+        value >>= 7;
+    }
+    out.push(value as u8);
+}
+
+/// Returns the number of bytes that [`put_int64`] writes.
+fn int64_len(key: Key, value: i64) -> u64 {
+    if value == 0 { 0 } else { varint_len(key.into()) + varint_len(value as u64) }
+}
+
+/// Returns the number of bytes that [`put_bytes`] writes.
+fn bytes_len(key: Key, value: &[u8]) -> u64 {
+    let len = value.len() as u64;
+    if len == 0 { 0 } else { varint_len(key.into()) + varint_len(len) + len }
+}
+
+fn varint_len(value: u64) -> u64 {
+    u64::from((u64::BITS - (value | 1).leading_zeros()).div_ceil(7))
+}
+
+/// Why the message of a frame is not an operation.
 #[derive(Clone, Debug, Eq, PartialEq)]
 #[non_exhaustive]
 pub enum OpError {
@@ -93,15 +404,53 @@ impl fmt::Display for OpError {
 
 impl std::error::Error for OpError {}
 
-#[cfg(test)]
-mod tests {
-    use super::*;
+/// Why an operation cannot be encoded.
+#[derive(Clone, Debug, Eq, PartialEq)]
+#[non_exhaustive]
+pub enum EncodeError {
+    /// The frame would be longer than [`FRAME_BYTES_MAX`], and no reader would take it for one.
+    FrameTooLong {
+        /// The sequence number of the operation.
+        seq_no: SeqNo,
+        /// The length of the frame.
+        bytes: usize,
+    },
+    /// The offset or the length of a write is above `i64::MAX`.
+    WriteTooFar {
+        /// The sequence number of the operation.
+        seq_no: SeqNo,
+        /// The offset.
+        offset: u64,
+        /// The length.
+        len: u64,
+    },
+    /// A write without a payload, or a payload without a write.
+    PayloadMismatch {
+        /// The sequence number of the operation.
+        seq_no: SeqNo,
+    },
+}
 
-    #[test]
-    fn the_first_member_applies_and_the_payload_of_a_write_follows_all_the_same() {
-        let both = b"\x08\x01\x22\x03\x0a\x01a\x3a\x02\x18\x05";
-        let op = decode_op(both).unwrap();
-        assert_eq!(op.body, OpBody::Create { path: LogPath::from_bytes(b"a") });
-        assert_eq!(op.payload, Some(Payload { len: 5, crc32c: None }));
+impl fmt::Display for EncodeError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::FrameTooLong { seq_no, bytes } => {
+                write!(
+                    f,
+                    "operation {seq_no} needs a frame of {bytes} bytes, expected at most {FRAME_BYTES_MAX}"
+                )
+            }
+            Self::WriteTooFar { seq_no, offset, len } => {
+                write!(f, "operation {seq_no} writes {len} bytes at offset {offset}, beyond {}", i64::MAX)
+            }
+            Self::PayloadMismatch { seq_no } => {
+                write!(f, "operation {seq_no}: a write has a payload, and nothing else has")
+            }
+        }
     }
 }
+
+impl std::error::Error for EncodeError {}
+
+#[cfg(test)]
+mod tests;
