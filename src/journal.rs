@@ -7,6 +7,8 @@
 //! *Does not* know operations, frames or hints; does not batch (the recorder does) and does not retry an
 //! append on its own.
 
+#[cfg(any(test, feature = "conformance"))]
+pub mod conformance;
 mod memory;
 pub(crate) mod registers;
 
@@ -83,7 +85,8 @@ pub trait Journal: fmt::Debug + Send + Sync {
     /// Says what this journal can do.
     fn capabilities(&self) -> Capabilities;
 
-    /// Submits an append and returns at once; submissions commit in the order in which they were made.
+    /// Submits an append and returns at once; submissions commit, and resolve, in the order in which they were
+    /// made.
     ///
     /// The content is taken as it is: one submission, one commit. An empty append is a barrier: it checks
     /// registers and offset, commits nothing, and resolves after everything submitted before it.

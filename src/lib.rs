@@ -8,7 +8,7 @@ pub mod hints;
 mod ids;
 pub mod journal;
 mod op;
-#[cfg(test)]
+#[cfg(any(test, feature = "conformance"))]
 pub(crate) mod prng;
 pub mod segment;
 pub mod vfs;

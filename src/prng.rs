@@ -27,11 +27,6 @@ impl SplitMix64 {
         // The high half of the product maps the whole range on [0, bound) without a division.
         ((self.next_u64() as u128 * bound as u128) >> 64) as u64
     }
-
-    /// Returns true in `numerator` of `denominator` cases.
-    pub(crate) const fn chance(&mut self, numerator: u64, denominator: u64) -> bool {
-        self.below(denominator) < numerator
-    }
 }
 
 #[cfg(test)]
@@ -47,12 +42,9 @@ mod tests {
     }
 
     #[test]
-    fn numbers_stay_below_their_bound_and_chances_are_met() {
+    fn numbers_stay_below_their_bound() {
         let mut random = SplitMix64::new(7);
         assert_eq!(random.below(0), 0);
         assert!((0..1000).all(|_| random.below(3) < 3));
-        let hits = (0..10_000).filter(|_| random.chance(1, 10)).count();
-        assert!((800..1200).contains(&hits), "{hits}");
-        assert!(!random.chance(0, 10) && random.chance(10, 10));
     }
 }
