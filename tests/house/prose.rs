@@ -3,6 +3,8 @@
 use std::collections::BTreeSet;
 use std::path::Path;
 
+use recoverylog::ErrorKind;
+
 use super::{assert_none, files_named, read, root, written_files};
 
 #[test]
@@ -152,4 +154,21 @@ fn the_changelog_is_kept() {
     for section in changelog.lines().filter_map(|line| line.strip_prefix("### ")) {
         assert!(SECTIONS.contains(&section), "section {section}");
     }
+}
+
+#[test]
+fn the_table_of_errors_is_that_of_the_code() {
+    use ErrorKind::{Corrupt, DataLoss, Diverged, Fenced, Invalid, InvalidHints, Io, Unavailable, Wedged};
+    let kinds = [Fenced, DataLoss, Corrupt, Diverged, InvalidHints, Invalid, Wedged, Unavailable, Io];
+    let page = read("docs/OPERATIONS.md");
+    let table = page.split("\n## Errors\n").nth(1).unwrap().split("\n## ").next().unwrap();
+    let rows = table.lines().filter_map(|line| line.strip_prefix("| `"));
+    let told: Vec<(&str, &str)> = rows
+        .map(|row| {
+            (row.split('`').next().unwrap(), row.trim_end_matches([' ', '|']).rsplit(' ').next().unwrap())
+        })
+        .collect();
+    let coded: Vec<(String, String)> =
+        kinds.iter().map(|kind| (format!("{kind:?}"), kind.exit_code().to_string())).collect();
+    assert_eq!(told, coded.iter().map(|(kind, code)| (kind.as_str(), code.as_str())).collect::<Vec<_>>());
 }
