@@ -54,7 +54,7 @@ pub trait Journals: fmt::Debug + Send + Sync {
     fn open(&self, name: &JournalName) -> Result<Arc<dyn Journal>, JournalError>;
 
     /// Lists the journals held here, sorted by name.
-    fn list(&self) -> Result<Vec<JournalName>, JournalError>;
+    fn list(&self) -> Result<Vec<JournalName>, Error>;
 }
 
 /// An append-only named byte sequence with registers.

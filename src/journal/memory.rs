@@ -21,6 +21,7 @@ use super::{
 };
 use crate::clock::{Clock, Deadline, SystemClock};
 use crate::completion::Completion;
+use crate::error::Error;
 use crate::ids::{JournalName, Offset};
 
 /// Journals in memory, by name; each is created when it is first opened.
@@ -82,7 +83,7 @@ impl Journals for MemoryJournals {
         Ok(self.journal(name))
     }
 
-    fn list(&self) -> Result<Vec<JournalName>, JournalError> {
+    fn list(&self) -> Result<Vec<JournalName>, Error> {
         let journals = self.journals.lock().unwrap_or_else(PoisonError::into_inner);
         Ok(journals.keys().cloned().collect())
     }
