@@ -7,6 +7,15 @@
 //!
 //! *Does not* buffer, retry or create missing parents.
 
+mod checks;
+#[cfg(any(test, feature = "conformance"))]
+pub mod conformance;
+mod memory;
+#[cfg(unix)]
+mod os;
+pub(crate) mod random;
+
+use std::any::Any;
 use std::ffi::OsString;
 use std::fmt;
 use std::io;
@@ -14,6 +23,9 @@ use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 
+pub use self::memory::{CrashPlan, MemoryFs};
+#[cfg(unix)]
+pub use self::os::OsFs;
 use crate::clock::Deadline;
 
 /// How [`FileSystem::open`] treats a file that exists, and one that does not.
@@ -109,8 +121,9 @@ pub trait FileSystem: fmt::Debug + Send + Sync {
     /// Opens a regular file.
     ///
     /// # Errors
-    /// `NotFound`, `AlreadyExists` (for [`OpenMode::CreateNew`]), `IsADirectory`, and whatever the system
-    /// says; opening through a symbolic link in the last component is refused.
+    /// `NotFound`, `AlreadyExists` (for [`OpenMode::CreateNew`]), `IsADirectory`, `InvalidInput` for anything
+    /// else that is no regular file, a symbolic link in the last component among it, and whatever the system
+    /// says.
     fn open(&self, path: &Path, mode: OpenMode) -> io::Result<Arc<dyn File>>;
 
     /// Returns facts about what `path` names, without following a symbolic link there.
@@ -143,7 +156,12 @@ pub trait FileSystem: fmt::Debug + Send + Sync {
     /// Returns a file system whose relative paths lie beneath the directory `path`, which is held open.
     ///
     /// Its paths have no leading slash and no `..`; no component of theirs is ever resolved through a symbolic
-    /// link, so that nothing outside the directory can be reached. `Path::new("")` names the directory itself.
+    /// link, so that nothing outside the directory can be reached. `Path::new("")` and `Path::new(".")` name the
+    /// directory itself. The directory stays the same when it is renamed.
+    ///
+    /// # Errors
+    /// `NotADirectory` where `path` is something else, a symbolic link among it. Later, `InvalidInput` for every
+    /// path that is absolute, has a `..`, or leads through a symbolic link.
     fn beneath(&self, path: &Path) -> io::Result<Arc<dyn FileSystem>>;
 
     /// Returns an identity of this boot of the machine: two equal values mean that the page cache in between
@@ -155,7 +173,9 @@ pub trait FileSystem: fmt::Debug + Send + Sync {
 }
 
 /// An open file.
-pub trait File: fmt::Debug + Send + Sync {
+///
+/// Calls that change content or length fail with `PermissionDenied` on a handle opened with [`OpenMode::Read`].
+pub trait File: Any + fmt::Debug + Send + Sync {
     /// Reads at `offset`; may read less than asked, zero bytes at the end of the file.
     fn read_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<usize>;
 
@@ -180,14 +200,21 @@ pub trait File: fmt::Debug + Send + Sync {
     fn allocate(&self, offset: u64, len: u64) -> io::Result<()>;
 
     /// Takes an advisory lock without waiting; false where another open handle, in any process, holds one in
-    /// conflict. The lock belongs to this handle and ends with it.
+    /// conflict. The lock belongs to this handle and ends with it. A handle that holds a lock in the other mode
+    /// gives it up first, even where false is returned.
     fn try_lock(&self, mode: LockMode) -> io::Result<bool>;
 
     /// Gives the lock back.
     fn unlock(&self) -> io::Result<()>;
 
-    /// Maps the first `words` 64-bit words of the file, shared by every process that maps them. The file is
-    /// extended with zeros where it is shorter.
+    /// Maps the first `words` 64-bit words of the file, in the byte order of the machine, shared by every
+    /// process that maps them. The file is extended with zeros where it is shorter, and their space is reserved.
+    /// The mapping outlives the handle, but holds no lock of it.
+    ///
+    /// Never cut a file that is mapped: a process that touches a word past the end is killed by the system.
+    ///
+    /// # Errors
+    /// `InvalidInput` for no words or too many.
     fn map_shared(&self, words: usize) -> io::Result<Arc<dyn SharedWords>>;
 
     /// Copies `len` bytes at `from` of this file to `to` of `target`, in the kernel where it can be. Returns
@@ -195,14 +222,13 @@ pub trait File: fmt::Debug + Send + Sync {
     ///
     /// The provided method reads and writes through a buffer.
     fn copy_to(&self, from: u64, target: &dyn File, to: u64, len: u64) -> io::Result<u64> {
-        let mut buffer = vec![0; usize::try_from(len).unwrap_or(usize::MAX).min(1 << 18)];
-        let read = self.read_at(&mut buffer, from)?;
-        target.write_all_at(buffer.get(..read).unwrap_or_default(), to)?;
-        Ok(read as u64)
+        copy_buffered(self, from, target, to, len)
     }
 
-    /// Returns the descriptor of an operating-system file, for adapters that need one.
-    fn raw_fd(&self) -> Option<i32> {
+    /// Returns the descriptor of a file of the operating system, for kernel copies and adapters that need one.
+    /// A file that watches or changes what is done to another returns `None`, so that nobody goes past it.
+    #[cfg(unix)]
+    fn as_fd(&self) -> Option<std::os::fd::BorrowedFd<'_>> {
         None
     }
 
@@ -263,6 +289,20 @@ pub trait SharedWords: fmt::Debug + Send + Sync {
     fn wake(&self, index: usize);
 }
 
+/// Copies once between two files through a buffer of at most 256 KiB.
+fn copy_buffered<F: File + ?Sized>(
+    source: &F,
+    from: u64,
+    target: &dyn File,
+    to: u64,
+    len: u64,
+) -> io::Result<u64> {
+    let mut buffer = vec![0; usize::try_from(len).unwrap_or(usize::MAX).min(1 << 18)];
+    let read = source.read_at(&mut buffer, from)?;
+    target.write_all_at(buffer.get(..read).unwrap_or_default(), to)?;
+    Ok(read as u64)
+}
+
 /// Creates `path` and its missing parents, and makes every new name durable.
 pub fn create_dir_all_synced(fs: &dyn FileSystem, path: &Path) -> io::Result<()> {
     match fs.metadata(path) {
@@ -282,3 +322,7 @@ pub fn create_dir_all_synced(fs: &dyn FileSystem, path: &Path) -> io::Result<()>
     let named_in = if parent.as_os_str().is_empty() { Path::new(".") } else { parent };
     fs.sync_dir(named_in)
 }
+
+#[cfg(test)]
+#[cfg(unix)]
+mod tests;

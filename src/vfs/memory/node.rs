@@ -1,0 +1,467 @@
+//! A file in memory: its content, what of it is durable, its locks and its shared words.
+//!
+//! *Invariants.* The durable content, with the pending changes applied in order, is the content. A pending change
+//! that a failed sync has doomed covers one sector and never becomes durable unless that sector is written again.
+//!
+//! *Does not* know names.
+
+use std::collections::BTreeSet;
+use std::fmt;
+use std::io;
+use std::ops::Range;
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+
+use super::content::{Content, PAGE, SECTOR};
+use crate::clock::{Clock, SystemClock};
+use crate::vfs::{FileKind, LockMode, Metadata};
+
+/// Words in a page.
+const PAGE_WORDS: usize = PAGE as usize / 8;
+
+/// The largest length of a file, as of most systems.
+const LEN_MAX: u64 = i64::MAX as u64;
+
+/// The space that all files of a file system share.
+#[derive(Debug, Default)]
+pub(super) struct Space {
+    /// Bytes there are; zero for no limit.
+    capacity: AtomicU64,
+    used: AtomicU64,
+}
+
+impl Space {
+    pub(super) fn limit(&self, bytes: u64) {
+        self.capacity.store(bytes.max(1), Ordering::Relaxed);
+    }
+
+    pub(super) fn capacity(&self) -> u64 {
+        self.capacity.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn used(&self) -> u64 {
+        self.used.load(Ordering::Relaxed)
+    }
+
+    /// Takes one page; false where there is none left.
+    fn take_page(&self) -> bool {
+        let capacity = match self.capacity() {
+            0 => u64::MAX,
+            limit => limit,
+        };
+        let grown = |used: u64| used.checked_add(PAGE).filter(|used| *used <= capacity);
+        self.used.fetch_update(Ordering::Relaxed, Ordering::Relaxed, grown).is_ok()
+    }
+
+    fn give_pages(&self, pages: u64) {
+        self.used.fetch_sub(pages * PAGE, Ordering::Relaxed);
+    }
+}
+
+/// An inode of a file or of a symbolic link.
+pub(super) struct Node {
+    pub(super) inode: u64,
+    /// Where a symbolic link leads; `None` for a file.
+    pub(super) target: Option<PathBuf>,
+    space: Arc<Space>,
+    state: Mutex<State>,
+    woken: Condvar,
+}
+
+/// What can change of a file.
+#[derive(Default)]
+pub(super) struct State {
+    content: Content,
+    durable: Content,
+    pending: Vec<Change>,
+    /// Pages of words that were ever mapped, from the begin of the file on. They win over the content.
+    mapped: Vec<Arc<[AtomicU64]>>,
+    links: u64,
+    handles: u64,
+    locks: Vec<(u64, LockMode)>,
+    modified_unix_secs: i64,
+    /// Pages taken from the common space.
+    pages: u64,
+}
+
+/// A change of a file that is not synced.
+pub(super) enum Change {
+    /// Bytes that were written.
+    Write {
+        /// Where they begin.
+        offset: u64,
+        /// The bytes.
+        bytes: Vec<u8>,
+        /// Whether a sync of them has failed.
+        doomed: bool,
+    },
+    /// A new length.
+    SetLen(u64),
+}
+
+impl fmt::Debug for Node {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Node").field("inode", &self.inode).finish_non_exhaustive()
+    }
+}
+
+impl Node {
+    pub(super) fn new(inode: u64, target: Option<PathBuf>, space: Arc<Space>) -> Self {
+        let state = State { modified_unix_secs: now(), ..State::default() };
+        Self { inode, target, space, state: Mutex::new(state), woken: Condvar::new() }
+    }
+
+    /// Returns a file whose content is all durable.
+    pub(super) fn restored(
+        inode: u64,
+        target: Option<PathBuf>,
+        space: Arc<Space>,
+        content: &Content,
+    ) -> Self {
+        let node = Self::new(inode, target, space);
+        let mut state = node.lock();
+        // A capacity that was enough before the crash is enough after it, but for holes that were cut off.
+        state.pages = (0..content.page_count()).filter(|_| node.space.take_page()).count() as u64;
+        state.content = content.clone();
+        state.durable = content.clone();
+        drop(state);
+        node
+    }
+
+    pub(super) fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Takes the state with all stores to shared words in its content.
+    pub(super) fn settled(&self) -> MutexGuard<'_, State> {
+        let mut state = self.lock();
+        state.pull();
+        state
+    }
+
+    pub(super) fn kind(&self) -> FileKind {
+        if self.target.is_some() { FileKind::Symlink } else { FileKind::File }
+    }
+
+    pub(super) fn metadata(&self) -> Metadata {
+        let state = self.lock();
+        let target_len = |target: &PathBuf| target.as_os_str().len() as u64;
+        Metadata {
+            kind: self.kind(),
+            len: self.target.as_ref().map_or(state.content.len(), target_len),
+            inode: self.inode,
+            device: super::DEVICE,
+            links: state.links,
+            modified_unix_secs: state.modified_unix_secs,
+        }
+    }
+
+    pub(super) fn add_link(&self) {
+        self.lock().links += 1;
+    }
+
+    pub(super) fn remove_link(&self) {
+        let mut state = self.lock();
+        state.links -= 1;
+        self.give_back_if_dead(&mut state);
+    }
+
+    pub(super) fn add_handle(&self) {
+        self.lock().handles += 1;
+    }
+
+    /// Ends a handle and its lock.
+    pub(super) fn remove_handle(&self, handle: u64) {
+        let mut state = self.lock();
+        state.locks.retain(|(holder, _)| *holder != handle);
+        state.handles -= 1;
+        self.give_back_if_dead(&mut state);
+    }
+
+    /// Gives back the space of a file that nobody can reach any more.
+    fn give_back_if_dead(&self, state: &mut State) {
+        if state.links == 0 && state.handles == 0 {
+            self.space.give_pages(std::mem::take(&mut state.pages));
+        }
+    }
+
+    pub(super) fn read(&self, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
+        if offset > LEN_MAX {
+            return Err(io::ErrorKind::InvalidInput.into());
+        }
+        Ok(self.settled().content.read(buffer, offset))
+    }
+
+    /// Writes as much as there is space for.
+    pub(super) fn write(&self, bytes: &[u8], offset: u64) -> io::Result<usize> {
+        if offset > LEN_MAX {
+            return Err(io::ErrorKind::InvalidInput.into());
+        }
+        let end = offset.saturating_add(bytes.len() as u64);
+        if end > LEN_MAX {
+            return Err(io::ErrorKind::FileTooLarge.into());
+        }
+        if bytes.is_empty() {
+            return Ok(0);
+        }
+        let mut state = self.settled();
+        let end = state.reserve(&self.space, offset..end);
+        let bytes = bytes.get(..end.saturating_sub(offset) as usize).unwrap_or_default();
+        if bytes.is_empty() {
+            return Err(io::ErrorKind::StorageFull.into());
+        }
+        state.write(bytes, offset);
+        Ok(bytes.len())
+    }
+
+    pub(super) fn set_len(&self, len: u64) -> io::Result<()> {
+        if len > LEN_MAX {
+            return Err(io::ErrorKind::InvalidInput.into());
+        }
+        let mut state = self.settled();
+        let before = state.content.page_count();
+        state.set_len(len);
+        let freed = (before - state.content.page_count()).min(state.pages);
+        state.pages -= freed;
+        self.space.give_pages(freed);
+        Ok(())
+    }
+
+    pub(super) fn allocate(&self, offset: u64, len: u64) -> io::Result<()> {
+        if len == 0 || offset > LEN_MAX {
+            return Err(io::ErrorKind::InvalidInput.into());
+        }
+        let end = offset.checked_add(len).filter(|end| *end <= LEN_MAX);
+        let end = end.ok_or(io::ErrorKind::FileTooLarge)?;
+        let mut state = self.settled();
+        let before = state.pages;
+        if state.reserve(&self.space, offset..end) < end {
+            self.space.give_pages(state.pages - before);
+            state.pages = before;
+            return Err(io::ErrorKind::StorageFull.into());
+        }
+        let before = state.content.len();
+        state.content.fill_holes(offset..end);
+        if end > before {
+            state.pending.push(Change::SetLen(end));
+            state.push(before..end);
+        }
+        Ok(())
+    }
+
+    pub(super) fn sync(&self) {
+        self.settled().sync();
+    }
+
+    /// Makes of every unsynced write one that a later sync does not make durable.
+    pub(super) fn lose_unsynced(&self) {
+        self.settled().doom();
+    }
+
+    pub(super) fn try_lock(&self, handle: u64, mode: LockMode) -> bool {
+        let mut state = self.lock();
+        state.locks.retain(|(holder, _)| *holder != handle);
+        let conflict = |held: LockMode| mode == LockMode::Exclusive || held == LockMode::Exclusive;
+        if state.locks.iter().any(|(_, held)| conflict(*held)) {
+            return false;
+        }
+        state.locks.push((handle, mode));
+        true
+    }
+
+    pub(super) fn unlock(&self, handle: u64) {
+        self.lock().locks.retain(|(holder, _)| *holder != handle);
+    }
+
+    /// Returns the pages that hold the first `words` words.
+    pub(super) fn map(&self, words: usize) -> io::Result<Vec<Arc<[AtomicU64]>>> {
+        self.allocate(0, words as u64 * 8)?;
+        let mut state = self.settled();
+        let (pages, before) = (words.div_ceil(PAGE_WORDS), state.mapped.len());
+        while state.mapped.len() < pages {
+            state.mapped.push((0..PAGE_WORDS).map(|_| AtomicU64::new(0)).collect());
+        }
+        // Only what nobody has mapped yet: a store into the rest may have been made since it was pulled.
+        state.push(before as u64 * PAGE..pages as u64 * PAGE);
+        Ok(state.mapped.iter().take(pages).map(Arc::clone).collect())
+    }
+
+    /// Sleeps until `woken`, `changed` or `until` says so.
+    pub(super) fn wait(&self, changed: impl Fn() -> bool, deadline: crate::clock::Deadline) {
+        let state = self.lock();
+        if !changed() {
+            drop(self.woken.wait_timeout(state, deadline.remaining()));
+        }
+    }
+
+    pub(super) fn wake(&self) {
+        // A waiter that saw the old value holds the lock until it sleeps.
+        drop(self.lock());
+        self.woken.notify_all();
+    }
+}
+
+impl State {
+    pub(super) const fn content(&self) -> &Content {
+        &self.content
+    }
+
+    pub(super) const fn durable(&self) -> &Content {
+        &self.durable
+    }
+
+    pub(super) fn pending(&self) -> &[Change] {
+        &self.pending
+    }
+
+    /// Takes space for the holes of a range, and returns the end of what could be had.
+    fn reserve(&mut self, space: &Space, range: Range<u64>) -> u64 {
+        for index in range.start / PAGE..range.end.div_ceil(PAGE) {
+            if !self.content.is_hole(index) {
+                continue;
+            }
+            if !space.take_page() {
+                return (index * PAGE).clamp(range.start, range.end);
+            }
+            self.pages += 1;
+        }
+        range.end
+    }
+
+    fn write(&mut self, bytes: &[u8], offset: u64) {
+        let before = self.content.len();
+        self.content.write(bytes, offset);
+        self.pending.push(Change::Write { offset, bytes: bytes.to_vec(), doomed: false });
+        self.modified_unix_secs = now();
+        self.push(before.min(offset)..offset + bytes.len() as u64);
+    }
+
+    fn set_len(&mut self, len: u64) {
+        let before = self.content.len();
+        self.content.set_len(len);
+        self.pending.push(Change::SetLen(len));
+        self.modified_unix_secs = now();
+        self.push(before.min(len)..before.max(len));
+    }
+
+    /// Brings stores to shared words into the content.
+    #[expect(clippy::host_endian_bytes, reason = "shared words are in the byte order of the machine")]
+    fn pull(&mut self) {
+        let mut changed = Vec::new();
+        for (index, page) in self.mapped.iter().enumerate() {
+            let begin = index as u64 * PAGE;
+            let bytes = self.content.slice(begin..begin + PAGE);
+            for ((word, bytes), offset) in page.iter().zip(bytes.chunks_exact(8)).zip((begin..).step_by(8)) {
+                let now = word.load(Ordering::SeqCst).to_ne_bytes();
+                if now != bytes {
+                    changed.push((offset, now));
+                }
+            }
+        }
+        for (offset, bytes) in changed {
+            self.content.write(&bytes, offset);
+            self.pending.push(Change::Write { offset, bytes: bytes.to_vec(), doomed: false });
+        }
+    }
+
+    /// Brings the content of a range into the shared words.
+    #[expect(clippy::host_endian_bytes, reason = "shared words are in the byte order of the machine")]
+    fn push(&self, range: Range<u64>) {
+        let end = range.end.min(self.mapped.len() as u64 * PAGE);
+        let mut offset = range.start / 8 * 8;
+        while offset < end {
+            let mut bytes = [0; 8];
+            self.content.read(&mut bytes, offset);
+            let page = self.mapped.get((offset / PAGE) as usize);
+            if let Some(word) = page.and_then(|page| page.get((offset % PAGE / 8) as usize)) {
+                word.store(u64::from_ne_bytes(bytes), Ordering::SeqCst);
+            }
+            offset += 8;
+        }
+    }
+
+    fn sync(&mut self) {
+        let pending = std::mem::take(&mut self.pending);
+        let doomed = still_doomed(&pending, self.content.len());
+        let doomed_pages = doomed.iter().map(|offset| offset / PAGE).collect::<BTreeSet<_>>();
+        for change in &pending {
+            match change {
+                Change::SetLen(len) => self.durable.set_len(*len),
+                Change::Write { offset, bytes, doomed: false } => {
+                    let end = offset + bytes.len() as u64;
+                    for page in offset / PAGE..end.div_ceil(PAGE) {
+                        let range = (page * PAGE).max(*offset)..((page + 1) * PAGE).min(end);
+                        if doomed_pages.contains(&page) {
+                            self.sync_sectors(range);
+                        } else {
+                            self.durable.take_pages(&self.content, range);
+                        }
+                    }
+                }
+                Change::Write { doomed: true, .. } => {}
+            }
+        }
+        self.durable.set_len(self.content.len());
+        self.pending = pending;
+        self.pending.retain(|change| match change {
+            Change::Write { offset, doomed: true, .. } => doomed.contains(offset),
+            _ => false,
+        });
+    }
+
+    /// Makes the sectors that a range touches durable.
+    fn sync_sectors(&mut self, range: Range<u64>) {
+        let begin = range.start / SECTOR * SECTOR;
+        let bytes = self.content.slice(begin..range.end.next_multiple_of(SECTOR));
+        self.durable.write(&bytes, begin);
+    }
+
+    /// Splits the pending writes into sectors and marks each as never to be durable.
+    fn doom(&mut self) {
+        self.pending.push(Change::SetLen(self.content.len()));
+        let mut sectors = BTreeSet::new();
+        let mut kept = Vec::new();
+        for change in std::mem::take(&mut self.pending) {
+            match change {
+                Change::SetLen(len) => kept.push(Change::SetLen(len)),
+                Change::Write { offset, bytes, .. } => sectors.extend(sectors_of(offset, bytes.len())),
+            }
+        }
+        for offset in sectors.into_iter().filter(|offset| *offset < self.content.len()) {
+            let bytes = self.content.slice(offset..offset + SECTOR);
+            kept.push(Change::Write { offset, bytes, doomed: true });
+        }
+        self.pending = kept;
+    }
+}
+
+/// Returns the doomed sectors among `pending` that are not written again, nor cut off.
+fn still_doomed(pending: &[Change], len: u64) -> BTreeSet<u64> {
+    let mut doomed = BTreeSet::new();
+    for change in pending {
+        match change {
+            Change::Write { offset, doomed: true, .. } => {
+                doomed.insert(*offset);
+            }
+            Change::Write { offset, bytes, doomed: false } if !doomed.is_empty() => {
+                for sector in sectors_of(*offset, bytes.len()) {
+                    doomed.remove(&sector);
+                }
+            }
+            Change::Write { .. } => {}
+            Change::SetLen(len) => drop(doomed.split_off(len)),
+        }
+    }
+    drop(doomed.split_off(&len));
+    doomed
+}
+
+/// Returns where the sectors begin that a write touches.
+fn sectors_of(offset: u64, len: usize) -> impl Iterator<Item = u64> {
+    (offset / SECTOR * SECTOR..offset + len as u64).step_by(SECTOR as usize)
+}
+
+fn now() -> i64 {
+    SystemClock.unix_nanos() / 1_000_000_000
+}

@@ -1,0 +1,42 @@
+//! Every file system of the crate runs the suite.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use super::conformance::{self, Capabilities, Fixture};
+use super::{FileSystem, MemoryFs, OsFs};
+
+fn on_os() -> Fixture {
+    let dir = tempfile::tempdir().unwrap();
+    Fixture {
+        fs: Arc::new(OsFs::new()),
+        root: dir.path().to_owned(),
+        plant_symlink: Some(Box::new(|target, link| std::os::unix::fs::symlink(target, link))),
+        keep: Box::new(dir),
+    }
+}
+
+fn in_memory() -> Fixture {
+    let fs = MemoryFs::new();
+    fs.create_dir(Path::new("/root")).unwrap();
+    let same = fs.clone();
+    Fixture {
+        fs: Arc::new(fs),
+        root: PathBuf::from("/root"),
+        plant_symlink: Some(Box::new(move |target, link| same.plant_symlink(target, link))),
+        keep: Box::new(()),
+    }
+}
+
+#[test]
+fn the_operating_system_conforms() {
+    let report = conformance::run(&on_os, Capabilities::ALL).unwrap_or_else(|failures| panic!("{failures}"));
+    assert_eq!(report.unsupported, [""; 0]);
+}
+
+#[test]
+fn memory_conforms() {
+    let report =
+        conformance::run(&in_memory, Capabilities::ALL).unwrap_or_else(|failures| panic!("{failures}"));
+    assert_eq!(report.unsupported, [""; 0]);
+}
