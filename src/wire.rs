@@ -47,9 +47,10 @@
 //! *Does not* read journals or files, nor judge what it decodes (`fsm`, `hints`).
 
 mod frame;
+mod hints;
+mod json;
 mod op;
 mod proto;
-pub(crate) mod raw;
 
 pub use frame::{FRAME_BYTES_MAX, HEADER_BYTES, MAGIC, Step, decode_frame};
 pub use op::{EncodeError, OpError, decode_op, encode_op};

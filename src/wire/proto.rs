@@ -2,7 +2,7 @@
 //!
 //! *Invariants.* Fields are wire values, not yet judged: zero still means unknown, and offsets may be negative.
 //!
-//! *Does not* convert anything: `op` does for operations, `segment` and `hints` do for hints.
+//! *Does not* convert anything: `op` does for operations, `hints` for hints.
 
 #![expect(unreachable_pub, reason = "prost-build writes `pub`; this module decides who sees it")]
 

@@ -1,0 +1,398 @@
+//! The JSON form of hints, as Go's `encoding/json` reads and writes it.
+//!
+//! *Invariants.* What is written is byte for byte what Go writes for the same message, extension keys aside. What Go
+//! reads is read: keys match without regard to case, unknown ones are skipped, `null` leaves a value as it was,
+//! and of several equal keys the last one wins.
+//!
+//! *Does not* accept numbers that are strings, have a fraction or are out of range, nor more than 128 levels of
+//! nesting, nor judge what it reads (`wire::hints`).
+
+use std::fmt;
+use std::marker::PhantomData;
+
+use bytes::Bytes;
+use serde::de::{Deserialize, Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
+
+use super::proto::fsm_hints::AsOf;
+use super::proto::{FnodeSegments, FsmHints, Property, Segment};
+
+/// Decodes hints.
+pub(super) fn decode(json: &[u8]) -> Result<FsmHints, serde_json::Error> {
+    serde_json::from_slice(json).map(|Object(hints)| hints)
+}
+
+/// Encodes hints.
+pub(super) fn encode(hints: &FsmHints) -> Vec<u8> {
+    let mut out = Vec::with_capacity(64 + 192 * hints.live_nodes.len());
+    put_hints(hints, &mut out);
+    out
+}
+
+/// A message whose fields are keys of an object.
+trait Fields: Default {
+    /// Reads the value of `key`, in lower case, if the message has it, and tells whether it has.
+    fn read<'de, A: MapAccess<'de>>(&mut self, key: &[u8], map: &mut A) -> Result<bool, A::Error>;
+}
+
+impl Fields for FsmHints {
+    fn read<'de, A: MapAccess<'de>>(&mut self, key: &[u8], map: &mut A) -> Result<bool, A::Error> {
+        match key {
+            b"log" => read_string(&mut self.log, map)?,
+            b"live_nodes" => self.live_nodes = read_objects(map)?,
+            b"properties" => self.properties = read_objects(map)?,
+            b"as_of" => self.as_of = map.next_value::<Option<Object<AsOf>>>()?.map(|Object(as_of)| as_of),
+            _ => return Ok(false),
+        }
+        Ok(true)
+    }
+}
+
+impl Fields for FnodeSegments {
+    fn read<'de, A: MapAccess<'de>>(&mut self, key: &[u8], map: &mut A) -> Result<bool, A::Error> {
+        match key {
+            b"fnode" => read_number(&mut self.fnode, map)?,
+            b"segments" => self.segments = read_objects(map)?,
+            _ => return Ok(false),
+        }
+        Ok(true)
+    }
+}
+
+impl Fields for Segment {
+    fn read<'de, A: MapAccess<'de>>(&mut self, key: &[u8], map: &mut A) -> Result<bool, A::Error> {
+        match key {
+            b"author" => read_number(&mut self.author, map)?,
+            b"first_seq_no" => read_number(&mut self.first_seq_no, map)?,
+            b"first_offset" => read_number(&mut self.first_offset, map)?,
+            b"first_checksum" => read_number(&mut self.first_checksum, map)?,
+            b"last_seq_no" => read_number(&mut self.last_seq_no, map)?,
+            b"last_offset" => read_number(&mut self.last_offset, map)?,
+            b"log" => read_string(&mut self.log, map)?,
+            b"end_checksum" => self.end_checksum = map.next_value()?,
+            _ => return Ok(false),
+        }
+        Ok(true)
+    }
+}
+
+impl Fields for Property {
+    fn read<'de, A: MapAccess<'de>>(&mut self, key: &[u8], map: &mut A) -> Result<bool, A::Error> {
+        let value = match key {
+            b"path" => &mut self.path,
+            b"content" => &mut self.content,
+            _ => return Ok(false),
+        };
+        if let Some(Text(text)) = map.next_value()? {
+            *value = Bytes::from(text);
+        }
+        Ok(true)
+    }
+}
+
+impl Fields for AsOf {
+    fn read<'de, A: MapAccess<'de>>(&mut self, key: &[u8], map: &mut A) -> Result<bool, A::Error> {
+        match key {
+            b"offset" => read_number(&mut self.offset, map)?,
+            b"seq_no" => read_number(&mut self.seq_no, map)?,
+            b"checksum" => read_number(&mut self.checksum, map)?,
+            b"author" => read_number(&mut self.author, map)?,
+            b"unix_nanos" => read_number(&mut self.unix_nanos, map)?,
+            _ => return Ok(false),
+        }
+        Ok(true)
+    }
+}
+
+fn read_number<'de, T: Deserialize<'de>, A: MapAccess<'de>>(
+    value: &mut T,
+    map: &mut A,
+) -> Result<(), A::Error> {
+    if let Some(number) = map.next_value()? {
+        *value = number;
+    }
+    Ok(())
+}
+
+fn read_string<'de, A: MapAccess<'de>>(value: &mut String, map: &mut A) -> Result<(), A::Error> {
+    if let Some(Text(text)) = map.next_value()? {
+        *value = text;
+    }
+    Ok(())
+}
+
+/// Reads an array of objects; in it, and for it, `null` has the default value.
+fn read_objects<'de, T: Fields, A: MapAccess<'de>>(map: &mut A) -> Result<Vec<T>, A::Error> {
+    Ok(map.next_value::<Option<Objects<T>>>()?.map_or_else(Vec::new, |Objects(objects)| objects))
+}
+
+/// An object that is read as the message `T`.
+struct Object<T>(T);
+
+impl<'de, T: Fields> Deserialize<'de> for Object<T> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_map(ObjectVisitor(PhantomData))
+    }
+}
+
+struct ObjectVisitor<T>(PhantomData<T>);
+
+impl<'de, T: Fields> Visitor<'de> for ObjectVisitor<T> {
+    type Value = Object<T>;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("an object")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
+        let mut message = T::default();
+        while let Some(Key(key)) = map.next_key()? {
+            if !message.read(&key, &mut map)? {
+                map.next_value::<IgnoredAny>()?;
+            }
+        }
+        Ok(Object(message))
+    }
+}
+
+/// An array of objects.
+struct Objects<T>(Vec<T>);
+
+impl<'de, T: Fields> Deserialize<'de> for Objects<T> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_seq(ObjectsVisitor(PhantomData))
+    }
+}
+
+struct ObjectsVisitor<T>(PhantomData<T>);
+
+impl<'de, T: Fields> Visitor<'de> for ObjectsVisitor<T> {
+    type Value = Objects<T>;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("an array of objects")
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<Self::Value, A::Error> {
+        let mut objects = Vec::new();
+        while let Some(object) = seq.next_element::<Option<Object<T>>>()? {
+            objects.push(object.map_or_else(T::default, |Object(object)| object));
+        }
+        Ok(Objects(objects))
+    }
+}
+
+/// A string in which U+FFFD stands for each byte that is not part of a character.
+struct Text(String);
+
+impl<'de> Deserialize<'de> for Text {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_bytes(TextVisitor)
+    }
+}
+
+struct TextVisitor;
+
+impl Visitor<'_> for TextVisitor {
+    type Value = Text;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a string")
+    }
+
+    fn visit_bytes<E>(self, bytes: &[u8]) -> Result<Self::Value, E> {
+        let mut text = String::with_capacity(bytes.len());
+        for chunk in bytes.utf8_chunks() {
+            text.push_str(chunk.valid());
+            text.extend(chunk.invalid().iter().map(|_| char::REPLACEMENT_CHARACTER));
+        }
+        Ok(Text(text))
+    }
+}
+
+/// A key in lower case, by the folding of Unicode as far as it can give a key of ours.
+struct Key(Vec<u8>);
+
+impl<'de> Deserialize<'de> for Key {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_bytes(KeyVisitor)
+    }
+}
+
+struct KeyVisitor;
+
+impl Visitor<'_> for KeyVisitor {
+    type Value = Key;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a key")
+    }
+
+    fn visit_bytes<E>(self, bytes: &[u8]) -> Result<Self::Value, E> {
+        let mut key = Vec::with_capacity(bytes.len());
+        let mut rest = bytes;
+        loop {
+            rest = match rest {
+                [] => return Ok(Key(key)),
+                // U+017F, the long s, and U+212A, the Kelvin sign.
+                [0xc5, 0xbf, rest @ ..] => {
+                    key.push(b's');
+                    rest
+                }
+                [0xe2, 0x84, 0xaa, rest @ ..] => {
+                    key.push(b'k');
+                    rest
+                }
+                [byte, rest @ ..] => {
+                    key.push(byte.to_ascii_lowercase());
+                    rest
+                }
+            };
+        }
+    }
+}
+
+fn put_hints(hints: &FsmHints, out: &mut Vec<u8>) {
+    let mut object = ObjectWriter::begin(out);
+    object.string("log", hints.log.as_bytes());
+    object.objects("live_nodes", &hints.live_nodes, put_file);
+    object.objects("properties", &hints.properties, put_property);
+    if let Some(as_of) = &hints.as_of {
+        object.key("as_of");
+        put_as_of(as_of, object.out);
+    }
+    object.end();
+}
+
+fn put_file(file: &FnodeSegments, out: &mut Vec<u8>) {
+    let mut object = ObjectWriter::begin(out);
+    object.number("fnode", file.fnode);
+    object.objects("segments", &file.segments, put_segment);
+    object.end();
+}
+
+fn put_segment(segment: &Segment, out: &mut Vec<u8>) {
+    let mut object = ObjectWriter::begin(out);
+    object.number("author", segment.author);
+    object.number("first_seq_no", segment.first_seq_no);
+    object.number("first_offset", segment.first_offset);
+    object.number("first_checksum", segment.first_checksum);
+    object.number("last_seq_no", segment.last_seq_no);
+    object.number("last_offset", segment.last_offset);
+    object.string("log", segment.log.as_bytes());
+    if let Some(checksum) = segment.end_checksum {
+        object.key("end_checksum");
+        put_number(checksum.into(), object.out);
+    }
+    object.end();
+}
+
+fn put_property(property: &Property, out: &mut Vec<u8>) {
+    let mut object = ObjectWriter::begin(out);
+    object.string("path", &property.path);
+    object.string("content", &property.content);
+    object.end();
+}
+
+fn put_as_of(as_of: &AsOf, out: &mut Vec<u8>) {
+    let mut object = ObjectWriter::begin(out);
+    object.number("offset", as_of.offset);
+    object.number("seq_no", as_of.seq_no);
+    object.number("checksum", as_of.checksum);
+    object.number("author", as_of.author);
+    object.number("unix_nanos", as_of.unix_nanos);
+    object.end();
+}
+
+/// Writes an object, leaving out zeros and empty strings as Go's `omitempty` does, but not empty arrays.
+struct ObjectWriter<'a> {
+    out: &'a mut Vec<u8>,
+    lead: u8,
+}
+
+impl<'a> ObjectWriter<'a> {
+    fn begin(out: &'a mut Vec<u8>) -> Self {
+        Self { out, lead: b'{' }
+    }
+
+    fn end(self) {
+        if self.lead == b'{' {
+            self.out.push(b'{');
+        }
+        self.out.push(b'}');
+    }
+
+    fn key(&mut self, key: &str) {
+        self.out.push(self.lead);
+        self.lead = b',';
+        put_string(key.as_bytes(), self.out);
+        self.out.push(b':');
+    }
+
+    fn number(&mut self, key: &str, number: impl Into<i64>) {
+        let number = number.into();
+        if number != 0 {
+            self.key(key);
+            put_number(number, self.out);
+        }
+    }
+
+    fn string(&mut self, key: &str, text: &[u8]) {
+        if !text.is_empty() {
+            self.key(key);
+            put_string(text, self.out);
+        }
+    }
+
+    fn objects<T>(&mut self, key: &str, objects: &[T], put: impl Fn(&T, &mut Vec<u8>)) {
+        self.key(key);
+        if objects.is_empty() {
+            self.out.extend_from_slice(b"null");
+            return;
+        }
+        let mut lead = b'[';
+        for object in objects {
+            self.out.push(lead);
+            put(object, self.out);
+            lead = b',';
+        }
+        self.out.push(b']');
+    }
+}
+
+fn put_number(number: i64, out: &mut Vec<u8>) {
+    out.extend_from_slice(number.to_string().as_bytes());
+}
+
+/// Writes a string with the escapes of Go's `encoding/json`: those of JSON, and of `<`, `>`, `&`, U+2028 and
+/// U+2029, so that it can stand in HTML and JavaScript.
+fn put_string(text: &[u8], out: &mut Vec<u8>) {
+    out.push(b'"');
+    for chunk in text.utf8_chunks() {
+        for c in chunk.valid().chars() {
+            put_char(c, out);
+        }
+        for _ in chunk.invalid() {
+            out.extend_from_slice(br"\ufffd");
+        }
+    }
+    out.push(b'"');
+}
+
+fn put_char(c: char, out: &mut Vec<u8>) {
+    match c {
+        '"' => out.extend_from_slice(br#"\""#),
+        '\\' => out.extend_from_slice(br"\\"),
+        '\n' => out.extend_from_slice(br"\n"),
+        '\r' => out.extend_from_slice(br"\r"),
+        '\t' => out.extend_from_slice(br"\t"),
+        '\u{8}' => out.extend_from_slice(br"\b"),
+        '\u{c}' => out.extend_from_slice(br"\f"),
+        '\0'..='\u{1f}' | '<' | '>' | '&' | '\u{2028}' | '\u{2029}' => {
+            out.extend_from_slice(format!("\\u{:04x}", u32::from(c)).as_bytes());
+        }
+        _ => out.extend_from_slice(c.encode_utf8(&mut [0; 4]).as_bytes()),
+    }
+}
+
+#[cfg(test)]
+mod tests;
