@@ -158,14 +158,9 @@ impl Fsm {
     pub fn shift_offsets(&mut self, log: &JournalName, from: Offset, bytes: u64) {
         let of_nodes = self.nodes.iter_mut().flat_map(|node| &mut node.segments);
         for segment in of_nodes.chain(&mut self.runs) {
-            if segment.log.as_ref() != Some(log) {
-                continue;
+            if segment.log.as_ref() == Some(log) {
+                segment.shift(from, bytes);
             }
-            if segment.first_offset >= from {
-                segment.first_offset = segment.first_offset.saturating_add(bytes);
-            }
-            segment.end_offset =
-                segment.end_offset.map(|end| if end > from { end.saturating_add(bytes) } else { end });
         }
     }
 

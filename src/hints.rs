@@ -90,6 +90,21 @@ impl FsmHints {
         flattener.finish()
     }
 
+    /// Moves every position of `log` at or past `from` by `bytes`, as [`Fsm::shift_offsets`] does.
+    ///
+    /// [`Fsm::shift_offsets`]: crate::Fsm::shift_offsets
+    pub(crate) fn shift_offsets(&mut self, log: &JournalName, from: Offset, bytes: u64) {
+        let own = self.log.as_ref() == Some(log);
+        for segment in self.files.iter_mut().flat_map(|file| &mut file.segments) {
+            if segment.log.as_ref().map_or(own, |of| of == log) {
+                segment.shift(from, bytes);
+            }
+        }
+        if let Some(as_of) = self.as_of.as_mut().filter(|as_of| own && as_of.offset > from) {
+            as_of.offset = as_of.offset.saturating_add(bytes);
+        }
+    }
+
     /// Returns the greatest sequence number that the hints vouch for: that of [`AsOf`], else that of the last
     /// segment; `None` for hints that name no file.
     pub fn last_seq_no(&self) -> Option<SeqNo> {

@@ -10,6 +10,7 @@ pub mod journal;
 mod op;
 #[cfg(any(test, feature = "conformance"))]
 pub(crate) mod prng;
+pub mod recorder;
 pub mod segment;
 pub mod vfs;
 pub mod wire;
@@ -20,4 +21,5 @@ pub use fsm::{Fsm, FsmOptions};
 pub use hints::FsmHints;
 pub use ids::{Author, Checksum, Fnode, InvalidName, InvalidPath, JournalName, LogPath, Offset, SeqNo};
 pub use op::{Mark, OpBody, Payload, RecordedOp};
+pub use recorder::{Recorder, RecorderOptions};
 pub use segment::{Segment, SegmentSet};

@@ -55,6 +55,14 @@ impl Segment {
         Ok(())
     }
 
+    /// Moves what lies at or past `from` by `bytes`.
+    pub(crate) fn shift(&mut self, from: Offset, bytes: u64) {
+        if self.first_offset >= from {
+            self.first_offset = self.first_offset.saturating_add(bytes);
+        }
+        self.end_offset = self.end_offset.map(|end| if end > from { end.saturating_add(bytes) } else { end });
+    }
+
     /// Tells whether the segment reaches into `[begin, end)` of `log`.
     pub fn overlaps(&self, log: &JournalName, begin: Offset, end: Offset) -> bool {
         self.log.as_ref() == Some(log)

@@ -1,0 +1,576 @@
+//! The recorder: turns file operations into a log that another process can take over.
+//!
+//! *Invariants.* Every append names the offset it must begin at and the author that must own the log. One
+//! append is in flight; what is recorded meanwhile gathers in the next batch, which goes out when the journal is
+//! idle. A batch of unknown fate is read back, and resent unchanged or not at all. After the first terminal
+//! failure every call returns that failure, and nothing is claimed to be durable any more.
+//!
+//! *Does not* touch local files (`tracker`, `recorded_fs`), and has no thread of its own: batches are sent by
+//! the thread that records, or the one that completes an append. Only to read back an append of unknown fate a
+//! thread is started, which ends with it: the thread that completes appends may be the one that serves reads,
+//! and a barrier may be polled by nobody who could wait.
+
+mod batch;
+mod credit;
+mod position;
+mod resolve;
+mod state;
+#[cfg(test)]
+mod tests;
+
+use std::fmt;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use bytes::Bytes;
+
+use self::batch::Waiter;
+use self::credit::{Credit, Refused};
+pub use self::position::{Barrier, Pending, PendingHints, Position};
+pub(crate) use self::state::Transaction;
+use self::state::{ANCHOR_PATH, Settled, State};
+use crate::clock::{Clock, Deadline, SystemClock};
+use crate::completion::completion;
+use crate::error::{Error, ErrorKind, Result};
+use crate::fsm::Fsm;
+use crate::ids::{Author, Fnode, JournalName, LogPath, Offset};
+use crate::journal::{Append, Journal, RegisterSelector, RegisterSet};
+
+/// The most bytes that one write operation holds; larger writes become several operations.
+pub const OP_BYTES_MAX: usize = 1 << 20;
+/// Credit for the frame of an operation, besides its paths and bytes.
+const FRAME_CREDIT_BYTES: u64 = 64;
+
+/// Records file operations into a journal; cheap to clone, every clone is the same recorder.
+///
+/// ```
+/// use std::time::Duration;
+/// use recoverylog::journal::{Journals, MemoryJournals, random_author};
+/// use recoverylog::{Deadline, Fsm, JournalName, LogPath, Offset, Recorder, RecorderOptions};
+///
+/// # fn main() -> recoverylog::Result<()> {
+/// let name = JournalName::new("acme/orders-007")?;
+/// let journal = MemoryJournals::new().open(&name)?;
+/// let recorder =
+///     Recorder::new(journal, Fsm::new(name), Offset::ZERO, random_author()?, RecorderOptions::default())?;
+/// let file = recorder.create(&LogPath::from_bytes(b"/greeting"))?;
+/// recorder.write(file, 0, b"hello")?;
+/// let durable = recorder.barrier()?.wait(Deadline::after(Duration::from_secs(5)))?;
+/// assert_eq!(durable.next_seq_no.get(), 3);
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Clone)]
+pub struct Recorder {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    journal: Arc<dyn Journal>,
+    settings: Settings,
+    credit: Credit,
+    state: Mutex<State>,
+}
+
+/// What does not change in the life of a recorder.
+#[derive(Debug)]
+struct Settings {
+    log: JournalName,
+    author: Author,
+    check: RegisterSelector,
+    union: RegisterSet,
+    extensions: bool,
+    property_paths: Vec<LogPath>,
+    at_zero: bool,
+    send_bytes_min: usize,
+    stall: Duration,
+    resolve: Duration,
+    clock: Arc<dyn Clock>,
+}
+
+impl Settings {
+    const fn can_name(&self, at: Offset) -> bool {
+        self.at_zero || at.get() > 0
+    }
+}
+
+/// How a [`Recorder`] works.
+#[derive(Clone, Debug)]
+pub struct RecorderOptions {
+    extensions: bool,
+    property_paths: Vec<LogPath>,
+    in_flight_bytes_max: u64,
+    send_bytes_min: usize,
+    stall: Duration,
+    resolve: Duration,
+    clock: Arc<dyn Clock>,
+}
+
+impl Default for RecorderOptions {
+    fn default() -> Self {
+        Self {
+            extensions: true,
+            property_paths: Vec::new(),
+            in_flight_bytes_max: 16 << 20,
+            send_bytes_min: 1,
+            stall: Duration::from_secs(60),
+            resolve: Duration::from_secs(60),
+            clock: Arc::new(SystemClock),
+        }
+    }
+}
+
+impl RecorderOptions {
+    /// Writes the extension fields (default), or exactly the bytes that Gazette's recorder writes.
+    #[must_use]
+    pub const fn extensions(mut self, extensions: bool) -> Self {
+        self.extensions = extensions;
+        self
+    }
+
+    /// Records a rename to one of `paths` as a property, as Gazette's recorder does for `/IDENTITY`. Paths that
+    /// are properties of the history already need not be named.
+    #[must_use]
+    pub fn property_paths(mut self, paths: Vec<LogPath>) -> Self {
+        self.property_paths = paths;
+        self
+    }
+
+    /// Bounds the bytes that are recorded and not yet durable (default 16 MiB); a caller that would exceed them
+    /// waits.
+    #[must_use]
+    pub const fn in_flight_bytes_max(mut self, bytes: u64) -> Self {
+        self.in_flight_bytes_max = bytes;
+        self
+    }
+
+    /// Holds a batch back from an idle journal until it has so many bytes (default 1: never), or until a
+    /// barrier is taken. Raise it where the engine writes in small pieces and always ends with a barrier.
+    #[must_use]
+    pub const fn send_bytes_min(mut self, bytes: usize) -> Self {
+        self.send_bytes_min = bytes;
+        self
+    }
+
+    /// Bounds how long a caller waits for earlier bytes to become durable (default one minute); then its call
+    /// fails with [`ErrorKind::Unavailable`], with nothing recorded.
+    #[must_use]
+    pub const fn stall_max(mut self, stall: Duration) -> Self {
+        self.stall = stall;
+        self
+    }
+
+    /// Bounds how long an append of unknown fate is read back and resent (default one minute); then the
+    /// recorder fails with [`ErrorKind::Unavailable`].
+    #[must_use]
+    pub const fn resolve_max(mut self, resolve: Duration) -> Self {
+        self.resolve = resolve;
+        self
+    }
+
+    /// Takes the time of marks from `clock` instead of the system.
+    #[must_use]
+    pub fn clock(mut self, clock: Arc<dyn Clock>) -> Self {
+        self.clock = clock;
+        self
+    }
+}
+
+/// What a recorder has done so far.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+#[non_exhaustive]
+pub struct RecorderCounters {
+    /// Operations recorded, durable or not.
+    pub ops_recorded: u64,
+    /// Bytes of the log recorded, frames and payloads.
+    pub bytes_recorded: u64,
+    /// Operations known to be durable.
+    pub ops_durable: u64,
+    /// Bytes of the log known to be durable.
+    pub bytes_durable: u64,
+    /// Appends sent, without those that were resent.
+    pub appends: u64,
+}
+
+impl RecorderCounters {
+    /// Returns the bytes that are recorded and not known to be durable.
+    pub const fn bytes_in_flight(&self) -> u64 {
+        self.bytes_recorded.saturating_sub(self.bytes_durable)
+    }
+}
+
+/// Credit that was taken for bytes to be recorded; given back where they are not.
+pub(crate) struct Reserved<'a> {
+    credit: &'a Credit,
+    bytes: u64,
+}
+
+impl Drop for Reserved<'_> {
+    fn drop(&mut self) {
+        if self.bytes > 0 {
+            self.credit.give(self.bytes);
+        }
+    }
+}
+
+impl Recorder {
+    /// Continues the history `fsm`, whose next operation belongs at offset `head` of `journal`, as `author`.
+    ///
+    /// A history that was last recorded in another log is forked: a no-op in this one takes it over.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Invalid`] where hinted operations of the history were not played.
+    pub fn new(
+        journal: Arc<dyn Journal>,
+        fsm: Fsm,
+        head: Offset,
+        author: Author,
+        options: RecorderOptions,
+    ) -> Result<Self> {
+        let log = journal.name().clone();
+        if fsm.hinted_segment().is_some() {
+            return Err(Error::new(ErrorKind::Invalid, "the history was not played to its end")
+                .in_log(&log)
+                .advise("finish playing before recording"));
+        }
+        let first = Append::default().check_author(author).union_author(author);
+        let settings = Settings {
+            at_zero: journal.capabilities().at_zero,
+            author,
+            check: first.check.unwrap_or_default(),
+            union: first.union,
+            extensions: options.extensions,
+            property_paths: options.property_paths,
+            send_bytes_min: options.send_bytes_min,
+            stall: options.stall,
+            resolve: options.resolve,
+            clock: options.clock,
+            log,
+        };
+        let fork = *fsm.last_log() != settings.log;
+        let state = Mutex::new(State::new(fsm, head, fork));
+        let credit = Credit::new(options.in_flight_bytes_max);
+        let recorder = Self { inner: Arc::new(Inner { journal, settings, credit, state }) };
+        if fork {
+            recorder.no_op()?;
+        }
+        Ok(recorder)
+    }
+
+    /// Creates a file at `path`; what was linked there loses that link.
+    ///
+    /// # Errors
+    /// As all recording calls: the recorder's failure; [`ErrorKind::Invalid`] for a request that no history
+    /// allows, such as a path that [`LogPath::check`] refuses; [`ErrorKind::Unavailable`] where earlier bytes
+    /// do not become durable in time. After the latter two nothing was recorded.
+    pub fn create(&self, path: &LogPath) -> Result<Fnode> {
+        self.checked(&[path])?;
+        let reserved = self.reserve_ops(&[path])?;
+        self.transaction(reserved, |tx| tx.create(path))
+    }
+
+    /// Links `fnode` at a further path; what was linked there loses that link.
+    pub fn link(&self, fnode: Fnode, path: &LogPath) -> Result<()> {
+        self.checked(&[path])?;
+        let reserved = self.reserve_ops(&[path])?;
+        self.transaction(reserved, |tx| tx.link(fnode, path))
+    }
+
+    /// Unlinks `path`; the file ends with its last link.
+    pub fn unlink(&self, path: &LogPath) -> Result<()> {
+        let reserved = self.reserve_ops(&[path])?;
+        self.transaction(reserved, |tx| tx.unlink(path).map(drop))
+    }
+
+    /// Moves the link at `from` to `to`; what was linked at `to` loses that link. Where both are links of one
+    /// file nothing is recorded, as POSIX has it.
+    pub fn rename(&self, from: &LogPath, to: &LogPath) -> Result<()> {
+        self.checked(&[to])?;
+        let reserved = self.reserve_ops(&[from, to])?;
+        self.transaction(reserved, |tx| tx.rename(from, to))
+    }
+
+    /// Replaces the property `to` by the file at `from`, whose whole content is `content`.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Invalid`] also where `to` is not a property; see [`RecorderOptions::property_paths`].
+    pub fn rename_to_property(&self, from: &LogPath, to: &LogPath, content: Bytes) -> Result<()> {
+        self.checked(&[to])?;
+        let reserved = self.reserve(FRAME_CREDIT_BYTES + content.len() as u64)?;
+        self.transaction(reserved, |tx| {
+            if !tx.is_property(to) {
+                return Err(Error::new(ErrorKind::Invalid, format!("{to} is not a property")));
+            }
+            tx.rename_to_property(from, to, content)
+        })
+    }
+
+    /// Writes `bytes` to `fnode` at `offset`, in operations of at most [`OP_BYTES_MAX`] bytes. A write of no
+    /// bytes is recorded too.
+    pub fn write(&self, fnode: Fnode, offset: u64, bytes: &[u8]) -> Result<()> {
+        let mut at = offset;
+        let mut rest = bytes;
+        loop {
+            let (now, later) = rest.split_at(rest.len().min(OP_BYTES_MAX));
+            let reserved = self.reserve_write(now.len())?;
+            self.write_reserved(reserved, fnode, at, now)?;
+            if later.is_empty() {
+                return Ok(());
+            }
+            at = at.saturating_add(now.len() as u64);
+            rest = later;
+        }
+    }
+
+    /// Appends a no-op: it changes nothing, and carries the time.
+    pub fn no_op(&self) -> Result<()> {
+        let reserved = self.reserve_ops(&[])?;
+        self.transaction(reserved, |tx| tx.no_op(None))
+    }
+
+    /// Returns a barrier that resolves once everything recorded so far is durable.
+    ///
+    /// # Errors
+    /// The recorder's failure.
+    pub fn barrier(&self) -> Result<Barrier> {
+        let mut state = self.inner.lock();
+        state.check()?;
+        let (completer, completion) = completion();
+        if let Some(waiter) = state.wait_for_all(Waiter::Barrier(completer)) {
+            drop(waiter);
+            return Ok(Barrier::resolved(Ok(state.committed)));
+        }
+        self.inner.drive(state);
+        Ok(Barrier::new(completion))
+    }
+
+    /// Takes hints that lead a player to this very point of the log; they resolve once it is durable.
+    ///
+    /// A no-op anchors them at the head of the log. In an empty tree a reserved file holds the anchor, which
+    /// the player of this crate hides.
+    ///
+    /// # Errors
+    /// As all recording calls.
+    pub fn take_hints(&self) -> Result<PendingHints> {
+        let anchor = LogPath::from_bytes(ANCHOR_PATH);
+        let reserved = self.reserve_ops(&[&anchor])?;
+        let (completer, completion) = completion();
+        self.transaction(reserved, |tx| {
+            if tx.fsm().live_files() == 0 {
+                tx.create(&anchor)?;
+            }
+            tx.no_op(None)?;
+            let nanos = tx.mark_nanos();
+            let hints = Box::new(tx.fsm().hints_to_head(&self.inner.settings.log, nanos));
+            tx.state.wait_for_all(Waiter::Hints(hints, completer));
+            Ok(())
+        })?;
+        Ok(PendingHints::new(completion))
+    }
+
+    /// Returns the durable prefix of the log.
+    pub fn committed(&self) -> Position {
+        self.inner.lock().committed
+    }
+
+    /// Returns the failure that ended this recorder, if there was one.
+    pub fn failure(&self) -> Option<Error> {
+        self.inner.lock().failed.clone()
+    }
+
+    /// Returns what was done so far.
+    pub fn counters(&self) -> RecorderCounters {
+        self.inner.lock().counters
+    }
+
+    /// Returns the bytes that may be recorded before a caller has to wait.
+    pub fn credit_bytes(&self) -> u64 {
+        self.inner.credit.free()
+    }
+
+    /// Returns the author.
+    pub fn author(&self) -> Author {
+        self.inner.settings.author
+    }
+
+    /// Returns the log.
+    pub fn log(&self) -> &JournalName {
+        &self.inner.settings.log
+    }
+
+    /// Looks at the history as it stands after everything that was recorded, durable or not.
+    ///
+    /// The recorder's lock is held meanwhile.
+    pub fn with_fsm<T>(&self, look: impl FnOnce(&Fsm) -> T) -> T {
+        look(&self.inner.lock().fsm)
+    }
+
+    /// Ends this recorder: what is recorded does not describe the local files any more.
+    pub(crate) fn fail(&self, error: Error) -> Error {
+        let mut state = self.inner.lock();
+        let settled = state.fail(error.clone());
+        let error = state.failed.clone().unwrap_or(error);
+        drop(state);
+        self.inner.conclude(settled);
+        error
+    }
+
+    /// Returns the recorder's failure as an error.
+    pub(crate) fn check(&self) -> Result<()> {
+        self.inner.lock().check()
+    }
+
+    /// Tells whether `path` is a property, or becomes one when a file is renamed to it.
+    pub(crate) fn is_property(&self, path: &LogPath) -> bool {
+        self.inner.lock().fsm.property(path).is_some() || self.inner.settings.property_paths.contains(path)
+    }
+
+    /// Takes credit for `bytes` bytes of the log, before any lock.
+    pub(crate) fn reserve(&self, bytes: u64) -> Result<Reserved<'_>> {
+        let inner = &*self.inner;
+        match inner.credit.take(bytes, || Deadline::after(inner.settings.stall)) {
+            Ok(bytes) => Ok(Reserved { credit: &inner.credit, bytes }),
+            Err(refused) => {
+                self.check()?;
+                debug_assert_eq!(refused, Refused::Late, "credit is closed by a failure only");
+                Err(Error::new(ErrorKind::Unavailable, "earlier bytes did not become durable in time")
+                    .in_log(&inner.settings.log))
+            }
+        }
+    }
+
+    /// Takes credit for a write of `len` bytes.
+    pub(crate) fn reserve_write(&self, len: usize) -> Result<Reserved<'_>> {
+        self.reserve(FRAME_CREDIT_BYTES + len as u64)
+    }
+
+    /// Takes credit for operations on `paths`.
+    pub(crate) fn reserve_ops(&self, paths: &[&LogPath]) -> Result<Reserved<'_>> {
+        // Each path is named by at most three operations: an unlink, a create or link, an unlink.
+        let of = |path: &&LogPath| 2 * (FRAME_CREDIT_BYTES + path.as_bytes().len() as u64);
+        self.reserve(FRAME_CREDIT_BYTES + paths.iter().map(of).sum::<u64>())
+    }
+
+    /// Writes at most [`OP_BYTES_MAX`] bytes, for which credit was taken.
+    pub(crate) fn write_reserved(
+        &self,
+        reserved: Reserved<'_>,
+        fnode: Fnode,
+        offset: u64,
+        bytes: &[u8],
+    ) -> Result<()> {
+        // Before the lock: it reads the bytes into the cache, and takes as long as the copy that follows.
+        let crc = self.payload_crc(bytes);
+        self.transaction(reserved, |tx| tx.write(fnode, offset, bytes, crc))
+    }
+
+    /// Returns the checksum that a write of `bytes` carries.
+    pub(crate) fn payload_crc(&self, bytes: &[u8]) -> Option<u32> {
+        self.inner.settings.extensions.then(|| crc32c::crc32c(bytes))
+    }
+
+    /// Records operations that are committed by one append.
+    ///
+    /// Where `record` fails after it recorded something, the recorder fails with it.
+    pub(crate) fn transaction<T>(
+        &self,
+        mut reserved: Reserved<'_>,
+        record: impl FnOnce(&mut Transaction<'_>) -> Result<T>,
+    ) -> Result<T> {
+        let mut state = self.inner.lock();
+        state.check()?;
+        let before = (state.pending.ops, state.pending.content.len());
+        let outcome = record(&mut Transaction { state: &mut state, settings: &self.inner.settings });
+        let ops = state.pending.ops - before.0;
+        if ops > 0 {
+            state.counters.ops_recorded += ops;
+            state.counters.bytes_recorded += (state.pending.content.len() - before.1) as u64;
+            state.pending.credit += std::mem::take(&mut reserved.bytes);
+        }
+        match outcome {
+            Ok(done) => {
+                self.inner.drive(state);
+                Ok(done)
+            }
+            Err(error) if ops > 0 => {
+                drop(state);
+                Err(self.fail(error))
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    fn checked(&self, paths: &[&LogPath]) -> Result<()> {
+        paths.iter().try_for_each(|path| path.check()).map_err(|invalid| {
+            Error::new(ErrorKind::Invalid, "a path cannot be recorded")
+                .in_log(&self.inner.settings.log)
+                .with_source(invalid)
+        })
+    }
+}
+
+impl Inner {
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Sends what is due and looks at replies, until there is nothing left to do.
+    ///
+    /// One thread at a time does this. A journal that answers within `submit` answers into `reply`, and the
+    /// loop goes on; one that answers later finds nobody driving, and its own thread does.
+    fn drive<'a>(self: &'a Arc<Self>, mut state: MutexGuard<'a, State>) {
+        if state.driving || (state.reply.is_none() && !state.is_due(&self.settings)) {
+            return;
+        }
+        state.driving = true;
+        loop {
+            let settled = match state.reply.take() {
+                Some(reply) => state.settle(&self.settings.log, reply),
+                None => Settled::default(),
+            };
+            let append = state.next_append(&self.settings);
+            if append.is_none() && settled.is_nothing() {
+                state.driving = false;
+                return;
+            }
+            drop(state);
+            if let Some(append) = append {
+                let inner = Arc::clone(self);
+                self.journal.submit(append).on_ready(move |reply| {
+                    let mut state = inner.lock();
+                    state.reply = Some(reply);
+                    inner.drive(state);
+                });
+            }
+            self.conclude(settled);
+            state = self.lock();
+        }
+    }
+
+    /// Does what had to wait until the lock was gone.
+    fn conclude(self: &Arc<Self>, settled: Settled) {
+        self.credit.give(settled.credit);
+        if settled.resolve {
+            resolve::start(Arc::clone(self));
+        }
+        let Some(outcome) = settled.outcome else { return };
+        if outcome.is_err() {
+            self.credit.close();
+        }
+        for waiter in settled.waiters {
+            waiter.resolve(&outcome);
+        }
+    }
+}
+
+impl fmt::Debug for Recorder {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let state = self.inner.lock();
+        f.debug_struct("Recorder")
+            .field("log", &self.inner.settings.log)
+            .field("author", &self.inner.settings.author)
+            .field("committed", &state.committed)
+            .field("failed", &state.failed)
+            .finish_non_exhaustive()
+    }
+}

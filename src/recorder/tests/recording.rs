@@ -1,0 +1,302 @@
+//! What is recorded, when it goes out, and what waits for it.
+
+use std::task::{Context, Poll, Waker};
+
+use super::*;
+
+fn durable(recorder: &Recorder) -> Position {
+    recorder.barrier().unwrap().wait(soon()).unwrap()
+}
+
+#[test]
+fn what_is_recorded_while_an_append_is_in_flight_goes_out_as_one() {
+    let journal = Flaky::new([Fault::Hold]);
+    let recorder = record(&journal);
+    let fnode = recorder.create(&path("/a")).unwrap();
+    for k in 0..100 {
+        recorder.write(fnode, k, b"x").unwrap();
+    }
+    assert_eq!(journal.sent.lock().unwrap().len(), 1);
+    journal.release();
+    assert_log_is_history(&journal, &recorder);
+    assert_eq!(journal.sent.lock().unwrap().len(), 2);
+    assert_eq!(recorder.counters().ops_durable, 101);
+    assert_eq!(recorder.counters().appends, 2);
+}
+
+#[test]
+fn a_batch_that_is_held_back_goes_out_when_it_is_large_or_at_a_barrier() {
+    let journal = Flaky::new([]);
+    let options = options().send_bytes_min(1000);
+    let journals = Arc::clone(&journal);
+    let recorder = Recorder::new(journals, Fsm::new(log_name()), Offset::ZERO, author(A), options).unwrap();
+    let fnode = recorder.create(&path("/a")).unwrap();
+    assert_eq!(journal.sent.lock().unwrap().len(), 0);
+    recorder.write(fnode, 0, &[7; 1000]).unwrap();
+    assert_eq!(journal.sent.lock().unwrap().len(), 1);
+    recorder.write(fnode, 0, b"small").unwrap();
+    assert_eq!(journal.sent.lock().unwrap().len(), 1);
+    assert_log_is_history(&journal, &recorder);
+    assert_eq!(journal.sent.lock().unwrap().len(), 2);
+}
+
+#[test]
+fn a_barrier_vouches_for_what_was_recorded_before_it_and_holds_nothing_up() {
+    let journal = Flaky::new([Fault::Hold, Fault::Hold]);
+    let recorder = record(&journal);
+    recorder.create(&path("/a")).unwrap();
+    let mut first = recorder.barrier().unwrap();
+    recorder.create(&path("/b")).unwrap();
+    let mut second = recorder.barrier().unwrap();
+    assert_eq!(first.wait(Deadline::passed()).unwrap_err().kind(), ErrorKind::Unavailable);
+    assert!(!second.is_resolved());
+    journal.release();
+    assert_eq!(first.wait(soon()).unwrap().next_seq_no, SeqNo::new(2));
+    assert_eq!(second.wait(soon()).unwrap().next_seq_no, SeqNo::new(3));
+    assert_eq!(second.wait(soon()).unwrap(), recorder.committed());
+}
+
+#[test]
+fn a_barrier_is_a_future_and_calls_back() {
+    let journal = Flaky::new([Fault::Hold]);
+    let recorder = record(&journal);
+    recorder.create(&path("/a")).unwrap();
+    let (sender, receiver) = std::sync::mpsc::channel();
+    let mut polled = recorder.barrier().unwrap();
+    recorder.barrier().unwrap().on_ready(move |outcome| sender.send(outcome).unwrap());
+    let mut context = Context::from_waker(Waker::noop());
+    assert!(std::pin::Pin::new(&mut polled).poll(&mut context).is_pending());
+    journal.release();
+    assert_eq!(receiver.recv().unwrap().unwrap(), recorder.committed());
+    let Poll::Ready(outcome) = std::pin::Pin::new(&mut polled).poll(&mut context) else { panic!("pending") };
+    assert_eq!(outcome.unwrap(), recorder.committed());
+}
+
+#[test]
+fn large_writes_become_operations_of_one_mebibyte() {
+    let journal = Flaky::new([]);
+    let recorder = record(&journal);
+    let fnode = recorder.create(&path("/a")).unwrap();
+    let bytes = (0..(5 << 19) + 1).map(|index: u32| (index >> 7) as u8).collect::<Vec<_>>();
+    recorder.write(fnode, 3, &bytes).unwrap();
+    assert_log_is_history(&journal, &recorder);
+    let ops = accepted(&journal.inner).1;
+    let (mut at, mut read) = (3, Vec::new());
+    for (op, data) in &ops[1..] {
+        assert_eq!(op.body, OpBody::Write { fnode, offset: at });
+        assert_eq!(op.payload.unwrap().crc32c, Some(crc32c::crc32c(data)));
+        assert!(data.len() <= OP_BYTES_MAX);
+        at += data.len() as u64;
+        read.extend_from_slice(data);
+    }
+    assert_eq!(read, bytes);
+    assert_eq!(ops.len(), 4);
+}
+
+#[test]
+fn a_caller_that_exceeds_the_credit_waits_and_after_a_while_is_refused() {
+    let journal = Flaky::new([Fault::Hold]);
+    let options = options().in_flight_bytes_max(1000).stall_max(Duration::from_millis(10));
+    let journals = Arc::clone(&journal);
+    let recorder = Recorder::new(journals, Fsm::new(log_name()), Offset::ZERO, author(A), options).unwrap();
+    let fnode = recorder.create(&path("/a")).unwrap();
+    let before = recorder.with_fsm(Fsm::next_seq_no);
+    let error = recorder.write(fnode, 0, &[1; 2000]).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Unavailable);
+    assert_eq!(recorder.with_fsm(Fsm::next_seq_no), before);
+    journal.release();
+    // More than the whole credit goes through once nothing else is on its way.
+    recorder.write(fnode, 0, &[1; 2000]).unwrap();
+    durable(&recorder);
+    assert_eq!(recorder.credit_bytes(), 1000);
+}
+
+#[test]
+fn a_waiter_for_credit_learns_of_the_failure() {
+    let journal = Flaky::new([Fault::Hold]);
+    let options = options().in_flight_bytes_max(1000);
+    let journals = Arc::clone(&journal);
+    let recorder = Recorder::new(journals, Fsm::new(log_name()), Offset::ZERO, author(A), options).unwrap();
+    let fnode = recorder.create(&path("/a")).unwrap();
+    let waiting = recorder.clone();
+    let thread = std::thread::Builder::new().spawn(move || waiting.write(fnode, 0, &[1; 2000])).unwrap();
+    recorder.fail(Error::new(ErrorKind::Io, "a local write failed"));
+    assert_eq!(thread.join().unwrap().unwrap_err().kind(), ErrorKind::Io);
+    assert_fails_for_good(&recorder, ErrorKind::Io);
+}
+
+#[test]
+fn refused_requests_record_nothing_and_are_not_failures() {
+    let journal = Flaky::new([]);
+    let recorder = record(&journal);
+    let dead = recorder.create(&path("/dead")).unwrap();
+    recorder.unlink(&path("/dead")).unwrap();
+    let before = recorder.counters();
+    let refused = [
+        recorder.write(dead, 0, b"x"),
+        recorder.link(dead, &path("/b")),
+        recorder.unlink(&path("/dead")),
+        recorder.rename(&path("/dead"), &path("/b")),
+        recorder.rename_to_property(&path("/dead"), &path("/b"), Bytes::new()),
+        recorder.create(&LogPath::from_bytes(b"/../escaped")).map(drop),
+    ];
+    for outcome in refused {
+        assert_eq!(outcome.unwrap_err().kind(), ErrorKind::Invalid);
+    }
+    assert_eq!(recorder.counters(), before);
+    recorder.create(&path("/alive")).unwrap();
+    assert_log_is_history(&journal, &recorder);
+}
+
+#[test]
+fn names_follow_posix() {
+    let journal = Flaky::new([]);
+    let recorder = record(&journal);
+    let a = recorder.create(&path("/a")).unwrap();
+    recorder.link(a, &path("/a2")).unwrap();
+    let before = recorder.counters();
+    recorder.rename(&path("/a"), &path("/a2")).unwrap();
+    recorder.rename(&path("/a"), &path("/a")).unwrap();
+    assert_eq!(recorder.counters(), before);
+    let b = recorder.create(&path("/b")).unwrap();
+    recorder.rename(&path("/b"), &path("/a")).unwrap();
+    let again = recorder.create(&path("/a2")).unwrap();
+    assert_log_is_history(&journal, &recorder);
+    let fsm = replay(&journal.inner);
+    assert_eq!((fsm.link(&path("/a")), fsm.link(&path("/a2"))), (Some(b), Some(again)));
+    assert_eq!((fsm.link(&path("/b")), fsm.node(a)), (None, None));
+}
+
+#[test]
+fn a_property_is_only_replaced_whole() {
+    let journal = Flaky::new([]);
+    let options = options().property_paths(vec![path("/IDENTITY")]);
+    let journals = Arc::clone(&journal);
+    let recorder = Recorder::new(journals, Fsm::new(log_name()), Offset::ZERO, author(A), options).unwrap();
+    let fnode = recorder.create(&path("/tmp")).unwrap();
+    for outcome in [
+        recorder.create(&path("/IDENTITY")).map(drop),
+        recorder.link(fnode, &path("/IDENTITY")),
+        recorder.unlink(&path("/IDENTITY")),
+        recorder.rename(&path("/tmp"), &path("/IDENTITY")),
+    ] {
+        let error = outcome.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Invalid);
+        assert!(error.to_string().contains("/IDENTITY"), "{error}");
+    }
+    recorder.rename_to_property(&path("/tmp"), &path("/IDENTITY"), Bytes::from_static(b"me")).unwrap();
+    assert_log_is_history(&journal, &recorder);
+    let fsm = replay(&journal.inner);
+    assert_eq!(fsm.property(&path("/IDENTITY")).unwrap(), "me");
+    assert_eq!(fsm.live_files(), 0);
+}
+
+#[test]
+fn hints_lead_to_the_head_they_were_taken_at() {
+    let journal = Flaky::new([]);
+    let recorder = record(&journal);
+    let fnode = recorder.create(&path("/a")).unwrap();
+    recorder.write(fnode, 0, b"x").unwrap();
+    let hints = recorder.take_hints().unwrap().wait(soon()).unwrap();
+    let as_of = hints.as_of.unwrap();
+    let durable = durable(&recorder);
+    assert_eq!((as_of.offset, as_of.checksum), (durable.offset, durable.next_checksum));
+    assert_eq!(as_of.seq_no.next(), durable.next_seq_no);
+    assert_eq!(as_of.author, Some(author(A)));
+    let last = hints.flatten().unwrap().segments.as_slice().last().unwrap().clone();
+    assert_eq!((last.last_seq_no, last.end_offset), (as_of.seq_no, Some(as_of.offset)));
+    assert_eq!(last.end_checksum, Some(as_of.checksum));
+}
+
+#[test]
+fn hints_are_published_only_once_their_anchor_is_durable() {
+    let journal = Flaky::new([Fault::None, Fault::Hold]);
+    let recorder = record(&journal);
+    recorder.create(&path("/a")).unwrap();
+    let mut hints = recorder.take_hints().unwrap();
+    assert_eq!(hints.wait(Deadline::passed()).unwrap_err().kind(), ErrorKind::Unavailable);
+    journal.release();
+    assert!(hints.wait(soon()).is_ok());
+}
+
+#[test]
+fn hints_of_an_empty_tree_are_anchored_by_a_reserved_file() {
+    let journal = Flaky::new([]);
+    let recorder = record(&journal);
+    let hints = recorder.take_hints().unwrap().wait(soon()).unwrap();
+    assert_eq!(hints.files.len(), 1);
+    assert_eq!(hints.as_of.unwrap().seq_no, SeqNo::new(2));
+    assert!(replay(&journal.inner).link(&path("/.recoverylog/anchor")).is_some());
+    // Another set needs no second file.
+    let hints = recorder.take_hints().unwrap().wait(soon()).unwrap();
+    assert_eq!((hints.files.len(), hints.as_of.unwrap().seq_no), (1, SeqNo::new(3)));
+}
+
+#[test]
+fn a_fork_takes_another_log_over_with_a_no_op_that_sets_the_register() {
+    let old = MemoryJournals::new().journal(&JournalName::new("acme/old").unwrap());
+    let name = old.name().clone();
+    let recorder = Recorder::new(old, Fsm::new(name.clone()), Offset::ZERO, author(A), options()).unwrap();
+    recorder.create(&path("/a")).unwrap();
+    durable(&recorder);
+    let fsm = recorder.with_fsm(Fsm::clone);
+
+    let journal = Flaky::new([]);
+    journal.inner.append(Append::new(&b"x"[..]).union_author(author(77)), soon()).unwrap();
+    let head = journal.head(soon()).unwrap().offset;
+    let journals = Arc::clone(&journal);
+    let fork = Recorder::new(journals, fsm, head, author(B), options()).unwrap();
+    let fnode = fork.create(&path("/b")).unwrap();
+    assert_eq!(fnode, Fnode::new(SeqNo::new(3)));
+    let hints = fork.take_hints().unwrap().wait(soon()).unwrap();
+    assert_eq!(hints.log, Some(log_name()));
+    assert_eq!(hints.files[0].segments[0].log, Some(name));
+    assert!(hints.flatten().is_ok());
+    let registers = journal.head(soon()).unwrap().registers;
+    assert!(registers.values("author").eq([author(B).register_value()]));
+    let sent = journal.sent.lock().unwrap();
+    assert!(sent[0].check.is_none() && sent[1].check.is_some());
+    assert!(!sent[0].union.is_empty() && sent[1].union.is_empty());
+}
+
+#[test]
+fn marks_never_go_back_in_time() {
+    #[derive(Debug)]
+    struct Backwards(std::sync::atomic::AtomicI64);
+    impl Clock for Backwards {
+        fn unix_nanos(&self) -> i64 {
+            self.0.fetch_sub(10, std::sync::atomic::Ordering::Relaxed)
+        }
+    }
+    let journal = Flaky::new([]);
+    let options = options().clock(Arc::new(Backwards(1000.into())));
+    let journals = Arc::clone(&journal);
+    let recorder = Recorder::new(journals, Fsm::new(log_name()), Offset::ZERO, author(A), options).unwrap();
+    recorder.no_op().unwrap();
+    recorder.no_op().unwrap();
+    let ops = accepted(&journal.inner).1;
+    let nanos = ops.iter().map(|(op, _)| op.mark.as_ref().unwrap().unix_nanos).collect::<Vec<_>>();
+    assert_eq!(nanos, [1000, 1000]);
+}
+
+#[test]
+fn many_threads_record_one_history() {
+    let journal = Flaky::new([]);
+    let recorder = record(&journal);
+    std::thread::scope(|scope| {
+        for thread in 0..4 {
+            let recorder = &recorder;
+            scope.spawn(move || {
+                let fnode = recorder.create(&path(&format!("/{thread}"))).unwrap();
+                for k in 0..500 {
+                    recorder.write(fnode, k, &[k as u8; 100]).unwrap();
+                    if k % 50 == 0 {
+                        recorder.barrier().unwrap().wait(soon()).unwrap();
+                    }
+                }
+            });
+        }
+    });
+    assert_log_is_history(&journal, &recorder);
+    assert_eq!(recorder.counters().ops_durable, 4 * 501);
+}
