@@ -12,29 +12,33 @@
 
 mod batch;
 mod credit;
+mod options;
 mod position;
 mod resolve;
 mod state;
 #[cfg(test)]
 mod tests;
+mod transaction;
 
 use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
 
 use bytes::Bytes;
 
 use self::batch::Waiter;
 use self::credit::{Credit, Refused};
+use self::options::Settings;
+pub use self::options::{RecorderCounters, RecorderOptions};
 pub use self::position::{Barrier, Pending, PendingHints, Position};
-pub(crate) use self::state::Transaction;
-use self::state::{ANCHOR_PATH, Settled, State};
-use crate::clock::{Clock, Deadline, SystemClock};
+use self::state::{Settled, State};
+use self::transaction::ANCHOR_PATH;
+pub(crate) use self::transaction::Transaction;
+use crate::clock::Deadline;
 use crate::completion::completion;
 use crate::error::{Error, ErrorKind, Result};
 use crate::fsm::Fsm;
 use crate::ids::{Author, Fnode, JournalName, LogPath, Offset};
-use crate::journal::{Append, Journal, RegisterSelector, RegisterSet};
+use crate::journal::Journal;
 
 /// The most bytes that one write operation holds; larger writes become several operations.
 pub const OP_BYTES_MAX: usize = 1 << 20;
@@ -72,133 +76,6 @@ struct Inner {
     state: Mutex<State>,
 }
 
-/// What does not change in the life of a recorder.
-#[derive(Debug)]
-struct Settings {
-    log: JournalName,
-    author: Author,
-    check: RegisterSelector,
-    union: RegisterSet,
-    extensions: bool,
-    property_paths: Vec<LogPath>,
-    at_zero: bool,
-    send_bytes_min: usize,
-    stall: Duration,
-    resolve: Duration,
-    clock: Arc<dyn Clock>,
-}
-
-impl Settings {
-    const fn can_name(&self, at: Offset) -> bool {
-        self.at_zero || at.get() > 0
-    }
-}
-
-/// How a [`Recorder`] works.
-#[derive(Clone, Debug)]
-pub struct RecorderOptions {
-    extensions: bool,
-    property_paths: Vec<LogPath>,
-    in_flight_bytes_max: u64,
-    send_bytes_min: usize,
-    stall: Duration,
-    resolve: Duration,
-    clock: Arc<dyn Clock>,
-}
-
-impl Default for RecorderOptions {
-    fn default() -> Self {
-        Self {
-            extensions: true,
-            property_paths: Vec::new(),
-            in_flight_bytes_max: 16 << 20,
-            send_bytes_min: 1,
-            stall: Duration::from_secs(60),
-            resolve: Duration::from_secs(60),
-            clock: Arc::new(SystemClock),
-        }
-    }
-}
-
-impl RecorderOptions {
-    /// Writes the extension fields (default), or exactly the bytes that Gazette's recorder writes.
-    #[must_use]
-    pub const fn extensions(mut self, extensions: bool) -> Self {
-        self.extensions = extensions;
-        self
-    }
-
-    /// Records a rename to one of `paths` as a property, as Gazette's recorder does for `/IDENTITY`. Paths that
-    /// are properties of the history already need not be named.
-    #[must_use]
-    pub fn property_paths(mut self, paths: Vec<LogPath>) -> Self {
-        self.property_paths = paths;
-        self
-    }
-
-    /// Bounds the bytes that are recorded and not yet durable (default 16 MiB); a caller that would exceed them
-    /// waits.
-    #[must_use]
-    pub const fn in_flight_bytes_max(mut self, bytes: u64) -> Self {
-        self.in_flight_bytes_max = bytes;
-        self
-    }
-
-    /// Holds a batch back from an idle journal until it has so many bytes (default 1: never), or until a
-    /// barrier is taken. Raise it where the engine writes in small pieces and always ends with a barrier.
-    #[must_use]
-    pub const fn send_bytes_min(mut self, bytes: usize) -> Self {
-        self.send_bytes_min = bytes;
-        self
-    }
-
-    /// Bounds how long a caller waits for earlier bytes to become durable (default one minute); then its call
-    /// fails with [`ErrorKind::Unavailable`], with nothing recorded.
-    #[must_use]
-    pub const fn stall_max(mut self, stall: Duration) -> Self {
-        self.stall = stall;
-        self
-    }
-
-    /// Bounds how long an append of unknown fate is read back and resent (default one minute); then the
-    /// recorder fails with [`ErrorKind::Unavailable`].
-    #[must_use]
-    pub const fn resolve_max(mut self, resolve: Duration) -> Self {
-        self.resolve = resolve;
-        self
-    }
-
-    /// Takes the time of marks from `clock` instead of the system.
-    #[must_use]
-    pub fn clock(mut self, clock: Arc<dyn Clock>) -> Self {
-        self.clock = clock;
-        self
-    }
-}
-
-/// What a recorder has done so far.
-#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
-#[non_exhaustive]
-pub struct RecorderCounters {
-    /// Operations recorded, durable or not.
-    pub ops_recorded: u64,
-    /// Bytes of the log recorded, frames and payloads.
-    pub bytes_recorded: u64,
-    /// Operations known to be durable.
-    pub ops_durable: u64,
-    /// Bytes of the log known to be durable.
-    pub bytes_durable: u64,
-    /// Appends sent, without those that were resent.
-    pub appends: u64,
-}
-
-impl RecorderCounters {
-    /// Returns the bytes that are recorded and not known to be durable.
-    pub const fn bytes_in_flight(&self) -> u64 {
-        self.bytes_recorded.saturating_sub(self.bytes_durable)
-    }
-}
-
 /// Credit that was taken for bytes to be recorded; given back where they are not.
 pub(crate) struct Reserved<'a> {
     credit: &'a Credit,
@@ -227,29 +104,16 @@ impl Recorder {
         author: Author,
         options: RecorderOptions,
     ) -> Result<Self> {
-        let log = journal.name().clone();
+        let in_flight_bytes_max = options.in_flight_bytes_max;
+        let settings = Settings::new(&*journal, author, options);
         if fsm.hinted_segment().is_some() {
             return Err(Error::new(ErrorKind::Invalid, "the history was not played to its end")
-                .in_log(&log)
+                .in_log(&settings.log)
                 .advise("finish playing before recording"));
         }
-        let first = Append::default().check_author(author).union_author(author);
-        let settings = Settings {
-            at_zero: journal.capabilities().at_zero,
-            author,
-            check: first.check.unwrap_or_default(),
-            union: first.union,
-            extensions: options.extensions,
-            property_paths: options.property_paths,
-            send_bytes_min: options.send_bytes_min,
-            stall: options.stall,
-            resolve: options.resolve,
-            clock: options.clock,
-            log,
-        };
         let fork = *fsm.last_log() != settings.log;
         let state = Mutex::new(State::new(fsm, head, fork));
-        let credit = Credit::new(options.in_flight_bytes_max);
+        let credit = Credit::new(in_flight_bytes_max);
         let recorder = Self { inner: Arc::new(Inner { journal, settings, credit, state }) };
         if fork {
             recorder.no_op()?;
@@ -421,7 +285,7 @@ impl Recorder {
     }
 
     /// Tells whether `path` is a property, or becomes one when a file is renamed to it.
-    pub(crate) fn is_property(&self, path: &LogPath) -> bool {
+    pub fn is_property(&self, path: &LogPath) -> bool {
         self.inner.lock().fsm.property(path).is_some() || self.inner.settings.property_paths.contains(path)
     }
 
@@ -551,7 +415,7 @@ impl Inner {
     fn conclude(self: &Arc<Self>, settled: Settled) {
         self.credit.give(settled.credit);
         if settled.resolve {
-            resolve::start(Arc::clone(self));
+            resolve::start(self);
         }
         let Some(outcome) = settled.outcome else { return };
         if outcome.is_err() {

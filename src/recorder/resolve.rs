@@ -29,9 +29,9 @@ const PAUSE_MAX: Duration = Duration::from_secs(1);
 const WINDOW_BYTES: u64 = 64 << 10;
 
 /// Starts the thread that resolves the batch in flight.
-pub(super) fn start(inner: Arc<Inner>) {
+pub(super) fn start(inner: &Arc<Inner>) {
     let name = "recoverylog-resolve".to_owned();
-    let thread = Arc::clone(&inner);
+    let thread = Arc::clone(inner);
     let spawned = std::thread::Builder::new().name(name).spawn(move || {
         let outcome = run(&thread);
         let mut state = thread.lock();

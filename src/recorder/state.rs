@@ -10,19 +10,17 @@
 use bytes::Bytes;
 
 use super::batch::{Batch, InFlight, Waiter, reclaim};
+use super::options::{RecorderCounters, Settings};
 use super::position::Position;
-use super::{RecorderCounters, Settings};
 use crate::error::{Error, ErrorKind, Result};
 use crate::fsm::{Fsm, Span, Transition};
-use crate::ids::{Fnode, JournalName, LogPath, Offset};
+use crate::ids::{JournalName, Offset};
 use crate::journal::{Append, Appended, JournalError, RegisterSet};
 use crate::op::{Mark, OpBody, Payload, RecordedOp};
 use crate::wire::encode_op;
 
 /// Buffers kept for the next batches.
 const SPARE_BUFFERS_MAX: usize = 2;
-/// The reserved file that anchors the hints of an empty tree; a player hides its folder.
-pub(super) const ANCHOR_PATH: &[u8] = b"/.recoverylog/anchor";
 
 #[derive(Debug)]
 pub(super) struct State {
@@ -37,14 +35,22 @@ pub(super) struct State {
     pub(super) driving: bool,
     /// A barrier waits for the batch that is filling.
     flush: bool,
-    /// The next append sets the author register.
-    claim: bool,
-    /// The next append is the first in another log: its registers are not ours yet.
-    fork: bool,
+    registers: Registers,
     pub(super) failed: Option<Error>,
     spare: Vec<Vec<u8>>,
-    last_mark_nanos: i64,
+    pub(super) last_mark_nanos: i64,
     pub(super) counters: RecorderCounters,
+}
+
+/// What the next append asks of the author register.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+enum Registers {
+    /// It is the first in another log: takes the register from whoever has it.
+    Take,
+    /// The register may be unset: demands that it is not another's, and sets it.
+    Claim,
+    /// Demands that it is ours.
+    Hold,
 }
 
 /// What has to be done once the lock is gone.
@@ -78,8 +84,7 @@ impl State {
             reply: None,
             driving: false,
             flush: false,
-            claim: true,
-            fork,
+            registers: if fork { Registers::Take } else { Registers::Claim },
             failed: None,
             spare: Vec::new(),
             last_mark_nanos: i64::MIN,
@@ -98,7 +103,7 @@ impl State {
     }
 
     /// Sequences one operation. `data` follows the frame of a write.
-    fn push(
+    pub(super) fn push(
         &mut self,
         settings: &Settings,
         body: OpBody,
@@ -172,10 +177,10 @@ impl State {
         if settings.can_name(at) {
             append = append.at(at);
         }
-        if !self.fork {
+        if self.registers != Registers::Take {
             append.check = Some(settings.check.clone());
         }
-        if self.claim || self.fork {
+        if self.registers != Registers::Hold {
             append.union = settings.union.clone();
         }
         append
@@ -209,8 +214,7 @@ impl State {
             batch.at = begin;
         }
         self.committed = batch.end();
-        self.fork = false;
-        self.claim = registers.is_empty();
+        self.registers = if registers.is_empty() { Registers::Claim } else { Registers::Hold };
         self.counters.ops_durable += batch.ops;
         self.counters.bytes_durable += batch.content.len() as u64;
         if self.spare.len() < SPARE_BUFFERS_MAX {
@@ -266,141 +270,5 @@ pub(super) const fn fate(error: &JournalError) -> Fate {
         JournalError::WrongOffset { .. } | JournalError::Unavailable { .. } => Fate::NotCommitted,
         JournalError::Unknown { .. } | JournalError::Abandoned => Fate::Unknown,
         _ => Fate::Terminal,
-    }
-}
-
-/// Operations that are committed by one append, recorded under the recorder's lock.
-#[derive(Debug)]
-pub(crate) struct Transaction<'a> {
-    pub(super) state: &'a mut State,
-    pub(super) settings: &'a Settings,
-}
-
-impl Transaction<'_> {
-    /// Returns the history as it stands after everything that was recorded.
-    pub(crate) const fn fsm(&self) -> &Fsm {
-        &self.state.fsm
-    }
-
-    /// Creates a file at `path`, and unlinks what was there.
-    pub(crate) fn create(&mut self, path: &LogPath) -> Result<Fnode> {
-        self.refuse_property(path, "create")?;
-        self.unlink_if_linked(path)?;
-        match self.push(OpBody::Create { path: path.clone() })? {
-            Transition::Created(fnode) => Ok(fnode),
-            other => Err(self.broken(&format!("a create became {other:?}"))),
-        }
-    }
-
-    /// Links `fnode` at `path`, and unlinks what was there.
-    pub(crate) fn link(&mut self, fnode: Fnode, path: &LogPath) -> Result<()> {
-        self.refuse_property(path, "link")?;
-        self.is_live(fnode)?;
-        self.unlink_if_linked(path)?;
-        self.push(OpBody::Link { fnode, path: path.clone() }).map(drop)
-    }
-
-    /// Unlinks `path`; returns the file that was there, and whether this was its last link.
-    pub(crate) fn unlink(&mut self, path: &LogPath) -> Result<(Fnode, bool)> {
-        self.refuse_property(path, "unlink")?;
-        let fnode = self.linked(path)?;
-        match self.push(OpBody::Unlink { fnode, path: path.clone() })? {
-            Transition::Unlinked { last } => Ok((fnode, last)),
-            other => Err(self.broken(&format!("an unlink became {other:?}"))),
-        }
-    }
-
-    /// Moves the link at `from` to `to`, and unlinks what was there. Nothing changes where both are links of
-    /// one file.
-    pub(crate) fn rename(&mut self, from: &LogPath, to: &LogPath) -> Result<()> {
-        self.refuse_property(to, "rename without content over")?;
-        let fnode = self.linked(from)?;
-        if self.state.fsm.link(to) == Some(fnode) {
-            return Ok(());
-        }
-        self.unlink_if_linked(to)?;
-        self.push(OpBody::Link { fnode, path: to.clone() })?;
-        self.push(OpBody::Unlink { fnode, path: from.clone() }).map(drop)
-    }
-
-    /// Replaces the property `to` by `content`, the file that is linked at `from`, if it is a recorded one.
-    pub(crate) fn rename_to_property(&mut self, from: &LogPath, to: &LogPath, content: Bytes) -> Result<()> {
-        self.unlink_if_linked(to)?;
-        self.push(OpBody::Property { path: to.clone(), content })?;
-        self.unlink_if_linked(from)
-    }
-
-    /// Writes `bytes`, whose CRC-32C is `crc32c`, to `fnode`.
-    pub(crate) fn write(
-        &mut self,
-        fnode: Fnode,
-        offset: u64,
-        bytes: &[u8],
-        crc32c: Option<u32>,
-    ) -> Result<()> {
-        self.is_live(fnode)?;
-        let payload = Payload { len: bytes.len() as u64, crc32c };
-        let body = OpBody::Write { fnode, offset };
-        self.state.push(self.settings, body, bytes, Some(payload), None).map(drop)
-    }
-
-    /// Appends a no-op; it carries the time where extensions are on.
-    pub(crate) fn no_op(&mut self, name: Option<Bytes>) -> Result<()> {
-        let mark = self.settings.extensions.then(|| Mark { unix_nanos: self.mark_nanos(), name });
-        self.state.push(self.settings, OpBody::NoOp, &[], None, mark).map(drop)
-    }
-
-    /// Returns the present time, and never less than before.
-    pub(super) fn mark_nanos(&mut self) -> i64 {
-        let now = self.settings.clock.unix_nanos().max(self.state.last_mark_nanos);
-        self.state.last_mark_nanos = now;
-        now
-    }
-
-    /// Tells whether `path` is a property, or becomes one when a file is renamed to it.
-    pub(crate) fn is_property(&self, path: &LogPath) -> bool {
-        self.state.fsm.property(path).is_some() || self.settings.property_paths.contains(path)
-    }
-
-    fn push(&mut self, body: OpBody) -> Result<Transition> {
-        self.state.push(self.settings, body, &[], None, None)
-    }
-
-    fn unlink_if_linked(&mut self, path: &LogPath) -> Result<()> {
-        match self.state.fsm.link(path) {
-            Some(fnode) => self.push(OpBody::Unlink { fnode, path: path.clone() }).map(drop),
-            None => Ok(()),
-        }
-    }
-
-    fn linked(&self, path: &LogPath) -> Result<Fnode> {
-        self.state.fsm.link(path).ok_or_else(|| {
-            self.invalid(format!("no recorded file is linked at {path}"))
-                .advise("record its creation first, or leave it out")
-        })
-    }
-
-    fn is_live(&self, fnode: Fnode) -> Result<()> {
-        if self.state.fsm.node(fnode).is_some() {
-            return Ok(());
-        }
-        Err(self.invalid(format!("file {fnode} has no recorded link")))
-    }
-
-    fn refuse_property(&self, path: &LogPath, verb: &str) -> Result<()> {
-        if !self.is_property(path) {
-            return Ok(());
-        }
-        Err(self
-            .invalid(format!("cannot {verb} the property {path}"))
-            .advise("a property is only replaced whole: write another file, and rename it over this one"))
-    }
-
-    fn invalid(&self, what: String) -> Error {
-        Error::new(ErrorKind::Invalid, what).in_log(&self.settings.log)
-    }
-
-    fn broken(&self, what: &str) -> Error {
-        Error::new(ErrorKind::Diverged, what.to_owned()).in_log(&self.settings.log)
     }
 }

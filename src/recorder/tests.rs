@@ -14,11 +14,12 @@ use std::time::Duration;
 use bytes::Bytes;
 
 use super::*;
+use crate::clock::Clock;
 use crate::completion::{Completer, Completion};
 use crate::fsm::Span;
 use crate::ids::SeqNo;
 use crate::journal::{
-    Appended, Capabilities, Chunk, Fragment, Head, JournalError, JournalReader, MemoryJournal,
+    Append, Appended, Capabilities, Chunk, Fragment, Head, JournalError, JournalReader, MemoryJournal,
     MemoryJournals, ReadRange, ReadStep,
 };
 use crate::op::{OpBody, Payload, RecordedOp};

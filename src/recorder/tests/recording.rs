@@ -77,7 +77,7 @@ fn large_writes_become_operations_of_one_mebibyte() {
     let journal = Flaky::new([]);
     let recorder = record(&journal);
     let fnode = recorder.create(&path("/a")).unwrap();
-    let bytes = (0..(5 << 19) + 1).map(|index: u32| (index >> 7) as u8).collect::<Vec<_>>();
+    let bytes = (0..=5 << 19).map(|index: u32| (index >> 7) as u8).collect::<Vec<_>>();
     recorder.write(fnode, 3, &bytes).unwrap();
     assert_log_is_history(&journal, &recorder);
     let ops = accepted(&journal.inner).1;
