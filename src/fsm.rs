@@ -40,6 +40,9 @@ pub struct FsmOptions {
     /// While hinted segments remain and no hinted file does, take a create for a live file. It belongs to one
     /// that had died when the hints were taken, whose unlink may lie in a gap.
     pub accept_unhinted_creates: bool,
+    /// While hinted segments remain, let an operation set a property that the hints already have. What the hints
+    /// have is later, and the operation that set it may lie in a gap.
+    pub overwrite_hinted_properties: bool,
 }
 
 /// The state of a history after some of its operations.
@@ -78,7 +81,8 @@ pub enum Transition {
     Written,
     /// A property was set.
     PropertySet,
-    /// The operation belongs to the history, and to a file that is not tracked: one that is dead by the hints.
+    /// The operation belongs to the history, and to a file that is not tracked: one that is dead by the hints. Or
+    /// it set a property of which the hints have a later content.
     Untracked,
 }
 
@@ -353,6 +357,10 @@ impl Fsm {
         if let Some(fnode) = self.link(path) {
             return Err(Rejection::LinkExists { fnode });
         }
+        let is_hinted = !self.hinted_segments.is_empty() && self.properties.contains_key(path);
+        if is_hinted && !self.options.overwrite_hinted_properties {
+            return Ok(Transition::Untracked);
+        }
         self.properties.insert(path.clone(), content.clone());
         Ok(Transition::PropertySet)
     }
@@ -540,3 +548,6 @@ impl fmt::Display for Rejection {
 }
 
 impl std::error::Error for Rejection {}
+
+#[cfg(test)]
+mod tests;
