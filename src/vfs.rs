@@ -10,6 +10,7 @@
 mod checks;
 #[cfg(any(test, feature = "conformance"))]
 pub mod conformance;
+mod faulty;
 mod memory;
 #[cfg(unix)]
 mod os;
@@ -23,6 +24,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 
+pub use self::faulty::{Effect, EffectCount, Fault, FaultPlan, FaultyFs, Injected};
 pub use self::memory::{CrashPlan, MemoryFs};
 #[cfg(unix)]
 pub use self::os::OsFs;
@@ -117,7 +119,7 @@ impl Ord for FileKind {
 /// # Ok(())
 /// # }
 /// ```
-pub trait FileSystem: fmt::Debug + Send + Sync {
+pub trait FileSystem: Any + fmt::Debug + Send + Sync {
     /// Opens a regular file.
     ///
     /// # Errors

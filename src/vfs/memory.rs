@@ -88,7 +88,6 @@ impl MemoryFs {
 
     /// Does what a failed sync of the directory does: no later change of its names becomes durable, whatever a
     /// later sync says.
-    #[expect(dead_code, reason = "for the faulty file system")]
     pub(super) fn fail_sync_dir(&self, path: &Path) -> io::Result<()> {
         let mut tree = self.tree();
         let directory = tree.directory_at(tree.spot(self.base, path)?)?;
@@ -216,7 +215,6 @@ impl MemoryFile {
 
     /// Does what a failed sync does: no unsynced write becomes durable, whatever a later sync says, unless its
     /// sectors are written again.
-    #[expect(dead_code, reason = "for the faulty file system")]
     pub(super) fn lose_unsynced(&self) {
         self.node.lose_unsynced();
     }
@@ -301,3 +299,6 @@ impl SharedWords for MemoryWords {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

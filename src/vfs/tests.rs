@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::conformance::{self, Capabilities, Fixture};
-use super::{FileSystem, MemoryFs, OsFs};
+use super::{FaultyFs, FileSystem, MemoryFs, OsFs};
 
 fn on_os() -> Fixture {
     let dir = tempfile::tempdir().unwrap();
@@ -17,13 +17,20 @@ fn on_os() -> Fixture {
 }
 
 fn in_memory() -> Fixture {
-    let fs = MemoryFs::new();
-    fs.create_dir(Path::new("/root")).unwrap();
-    let same = fs.clone();
+    over_memory(|memory| Arc::new(memory))
+}
+
+fn faulty() -> Fixture {
+    over_memory(|memory| Arc::new(FaultyFs::new(memory)))
+}
+
+fn over_memory(wrap: impl Fn(MemoryFs) -> Arc<dyn FileSystem>) -> Fixture {
+    let memory = MemoryFs::new();
+    memory.create_dir(Path::new("/root")).unwrap();
     Fixture {
-        fs: Arc::new(fs),
+        fs: wrap(memory.clone()),
         root: PathBuf::from("/root"),
-        plant_symlink: Some(Box::new(move |target, link| same.plant_symlink(target, link))),
+        plant_symlink: Some(Box::new(move |target, link| memory.plant_symlink(target, link))),
         keep: Box::new(()),
     }
 }
@@ -38,5 +45,11 @@ fn the_operating_system_conforms() {
 fn memory_conforms() {
     let report =
         conformance::run(&in_memory, Capabilities::ALL).unwrap_or_else(|failures| panic!("{failures}"));
+    assert_eq!(report.unsupported, [""; 0]);
+}
+
+#[test]
+fn a_faulty_file_system_without_faults_conforms() {
+    let report = conformance::run(&faulty, Capabilities::ALL).unwrap_or_else(|failures| panic!("{failures}"));
     assert_eq!(report.unsupported, [""; 0]);
 }
