@@ -73,8 +73,10 @@ fn library() -> Vec<(String, String)> {
         .collect()
 }
 
+/// Tests, and the parts of a conformance suite: they check modules and are none themselves.
 fn is_test_file(file: &str) -> bool {
-    file.ends_with("/tests.rs") || file.contains("/tests/") || file.starts_with("tests/")
+    let parts = ["/tests/", "/conformance/"];
+    file.ends_with("/tests.rs") || file.starts_with("tests/") || parts.iter().any(|part| file.contains(part))
 }
 
 /// Returns the module path of a source: `src/journal/file.rs` is `["journal", "file"]`.
