@@ -45,6 +45,12 @@ pub struct FsmOptions {
     pub overwrite_hinted_properties: bool,
 }
 
+impl FsmOptions {
+    /// Acts as the reference in all of it.
+    pub const REFERENCE: Self =
+        Self { collapse_gaps: true, accept_unhinted_creates: true, overwrite_hinted_properties: true };
+}
+
 /// The state of a history after some of its operations.
 #[derive(Clone, Debug)]
 pub struct Fsm {

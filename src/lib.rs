@@ -8,6 +8,7 @@ pub mod hints;
 mod ids;
 pub mod journal;
 mod op;
+pub mod player;
 #[cfg(any(test, feature = "conformance"))]
 pub(crate) mod prng;
 pub mod recorder;

@@ -155,6 +155,22 @@ pub trait FileSystem: Any + fmt::Debug + Send + Sync {
     /// Makes the names in a directory durable.
     fn sync_dir(&self, path: &Path) -> io::Result<()>;
 
+    /// Makes the directory `path` durable with all that is in it.
+    ///
+    /// The provided method syncs file by file and directory by directory; a file system that can do better at
+    /// once should.
+    fn sync_tree(&self, path: &Path) -> io::Result<()> {
+        for entry in self.read_dir(path)? {
+            let path = path.join(entry.name);
+            match entry.kind {
+                FileKind::Directory => self.sync_tree(&path)?,
+                FileKind::File => self.open(&path, OpenMode::Read)?.sync_all()?,
+                FileKind::Symlink | FileKind::Other => {}
+            }
+        }
+        self.sync_dir(path)
+    }
+
     /// Returns a file system whose relative paths lie beneath the directory `path`, which is held open.
     ///
     /// Its paths have no leading slash and no `..`; no component of theirs is ever resolved through a symbolic

@@ -1,0 +1,541 @@
+//! The player: rebuilds a recorded directory out of a log.
+//!
+//! *Invariants.* What a player builds is what the accepted operations say, checked against their checksums and
+//! payload digests, or it is an error: never less in silence. Nothing is written outside the target, nothing is
+//! deleted that was not created here, and until it is whole the directory cannot be taken for a whole one.
+//!
+//! *Does not* elect a writer, pick hints (`hint_store`), or keep playing by itself.
+
+mod handoff;
+mod judge;
+mod plan;
+mod prefetch;
+mod reader;
+mod staging;
+mod writers;
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+pub use self::handoff::{Position, Standby, Tail};
+use self::judge::Judge;
+pub use self::plan::{Plan, PlanRange};
+use self::prefetch::Prefetch;
+use self::reader::{Leftover, OpReader, Step};
+use self::staging::Staging;
+use self::writers::{Write, Writers};
+use crate::clock::Deadline;
+use crate::error::{Error, ErrorKind, Result};
+use crate::fsm::{Fsm, FsmOptions, Span, Transition};
+use crate::hints::FsmHints;
+use crate::ids::{Fnode, JournalName, Offset, SeqNo};
+use crate::journal::{Journal, Journals, random_author};
+use crate::op::{OpBody, RecordedOp};
+use crate::vfs::FileSystem;
+
+/// How to play.
+#[derive(Clone)]
+pub struct PlayOptions {
+    /// Number of threads that fetch, and of those that write; with 1, the caller's thread does everything.
+    pub parallelism: usize,
+    /// The longest wait for one step of a journal.
+    pub step_deadline: Duration,
+    /// How the state machine takes operations.
+    pub fsm: FsmOptions,
+    /// Make the directory durable before it is handed over. A primary needs no durable directory: the log is.
+    pub sync: bool,
+    /// Called now and then with what was done so far.
+    pub progress: Option<ProgressCallback>,
+}
+
+/// Told what a player has done so far.
+pub type ProgressCallback = Arc<dyn Fn(&Progress) + Send + Sync>;
+
+impl Default for PlayOptions {
+    fn default() -> Self {
+        Self {
+            parallelism: std::thread::available_parallelism().map_or(1, usize::from).min(8),
+            step_deadline: Duration::from_secs(30),
+            fsm: FsmOptions::default(),
+            sync: true,
+            progress: None,
+        }
+    }
+}
+
+impl fmt::Debug for PlayOptions {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("PlayOptions")
+            .field("parallelism", &self.parallelism)
+            .field("step_deadline", &self.step_deadline)
+            .field("fsm", &self.fsm)
+            .field("sync", &self.sync)
+            .finish_non_exhaustive()
+    }
+}
+
+/// How far a player has come.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+#[non_exhaustive]
+pub struct Progress {
+    /// Bytes of the plan.
+    pub planned_bytes: u64,
+    /// Bytes of the plan that were read or stepped over.
+    pub done_bytes: u64,
+    /// What was found so far.
+    pub counts: Counts,
+}
+
+/// What a player found.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+#[non_exhaustive]
+pub struct Counts {
+    /// Operations that were applied.
+    pub applied_ops: u64,
+    /// Operations of the history that concern files which are dead by the hints.
+    pub untracked_ops: u64,
+    /// Operations of dead branches, and duplicates.
+    pub rejected_ops: u64,
+    /// Frames that hold no operation.
+    pub undecodable_frames: u64,
+    /// Bytes that are no part of a frame.
+    pub junk_bytes: u64,
+    /// Payload bytes that were written to staged files.
+    pub written_bytes: u64,
+}
+
+/// What a player passed over, and a person may want to know.
+#[derive(Clone, Debug, Eq, PartialEq)]
+#[non_exhaustive]
+pub enum Warning {
+    /// The log ends with bytes that are no operation.
+    JunkAtTail {
+        /// The log.
+        log: JournalName,
+        /// Where they begin.
+        offset: Offset,
+        /// How many there are.
+        bytes: u64,
+    },
+    /// The log ends within an operation: what is appended next would be taken for the rest of it.
+    TornAtTail {
+        /// The log.
+        log: JournalName,
+        /// Where the operation begins.
+        offset: Offset,
+        /// How many of its bytes are there.
+        present: u64,
+        /// How many it promises; `None` where its header is cut.
+        promised: Option<u64>,
+    },
+    /// A payload is not what was written; the file is dead by now.
+    DamagedDeadPayload {
+        /// The log.
+        log: JournalName,
+        /// Where the payload begins.
+        offset: Offset,
+        /// The operation.
+        seq_no: SeqNo,
+        /// The file.
+        fnode: Fnode,
+    },
+}
+
+impl fmt::Display for Warning {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::JunkAtTail { log, offset, bytes } => {
+                write!(f, "log {log} ends with {bytes} bytes from offset {offset} on that are no operation")
+            }
+            Self::TornAtTail { log, offset, present, promised: Some(promised) } => {
+                write!(
+                    f,
+                    "log {log} ends within an operation at offset {offset}: {present} of {promised} bytes"
+                )
+            }
+            Self::TornAtTail { log, offset, present, promised: None } => {
+                write!(f, "log {log} ends within a frame header at offset {offset}: {present} bytes")
+            }
+            Self::DamagedDeadPayload { log, offset, seq_no, fnode } => {
+                write!(f, "log {log}, offset {offset}: payload of seq-no {seq_no} is damaged; ")?;
+                write!(f, "its file {fnode} is dead, so nothing is lost")
+            }
+        }
+    }
+}
+
+/// A directory that was rebuilt.
+#[derive(Debug)]
+#[non_exhaustive]
+pub struct Played {
+    /// The directory.
+    pub directory: PathBuf,
+    /// The state of the history at `position`.
+    pub fsm: Fsm,
+    /// The log that is recorded now.
+    pub log: JournalName,
+    /// Where the last operation of the log, or what was stepped over behind it, ends.
+    pub position: Offset,
+    /// What was found.
+    pub counts: Counts,
+    /// What was passed over.
+    pub warnings: Vec<Warning>,
+}
+
+/// Rebuilds a directory out of a log.
+#[derive(Debug)]
+pub struct Player {
+    options: PlayOptions,
+    fs: Arc<dyn FileSystem>,
+    target: PathBuf,
+    journals: BTreeMap<JournalName, Arc<dyn Journal>>,
+    fsm: Fsm,
+    plan: Plan,
+}
+
+impl Player {
+    /// Plans to rebuild the directory `target` of `fs` by `hints`, out of logs in `journals`. Nothing is
+    /// written yet.
+    ///
+    /// # Errors
+    /// `InvalidHints`; `DataLoss` where hints name what is past a log's head, or bytes that are not stored;
+    /// what the journals say.
+    pub fn new(
+        journals: &dyn Journals,
+        hints: &FsmHints,
+        fs: Arc<dyn FileSystem>,
+        target: &Path,
+        options: PlayOptions,
+    ) -> Result<Self> {
+        let fsm = Fsm::from_hints(hints, options.fsm)?;
+        let (mut opened, mut heads) = (BTreeMap::new(), BTreeMap::new());
+        for log in plan::logs_of(&fsm) {
+            let journal = journals.open(&log)?;
+            heads.insert(log.clone(), journal.head(Deadline::after(options.step_deadline))?.offset);
+            opened.insert(log, journal);
+        }
+        let plan = Plan::new(&fsm, &heads)?;
+        plan.check_stored(&opened, options.step_deadline)?;
+        Ok(Self { options, fs, target: target.to_owned(), journals: opened, fsm, plan })
+    }
+
+    /// Returns what will be read.
+    pub const fn plan(&self) -> &Plan {
+        &self.plan
+    }
+
+    /// Plays to the head as it was when the player was made, and completes the directory.
+    ///
+    /// # Errors
+    /// `Invalid` where the target is not empty. Otherwise see [`ErrorKind`]; what was built is removed.
+    pub fn restore(self) -> Result<Played> {
+        let mut play = Play::begin(self)?;
+        match play.backfill().and_then(|()| play.complete()) {
+            Ok(played) => Ok(played),
+            Err(error) => {
+                play.abandon();
+                Err(error)
+            }
+        }
+    }
+
+    /// Plays to the head as it was when the player was made, and stands by there.
+    ///
+    /// # Errors
+    /// As those of [`Player::restore`].
+    pub fn standby(self) -> Result<Standby> {
+        let log = self.fsm.last_log().clone();
+        let journal = self.journals.get(&log).cloned();
+        let journal =
+            journal.ok_or_else(|| Error::new(ErrorKind::Invalid, "no log is recorded").in_log(&log))?;
+        let mut play = Play::begin(self)?;
+        match play.backfill() {
+            Ok(()) => Standby::begin(play, journal),
+            Err(error) => {
+                play.abandon();
+                Err(error)
+            }
+        }
+    }
+}
+
+/// A play under way.
+#[derive(Debug)]
+struct Play {
+    options: PlayOptions,
+    fsm: Fsm,
+    plan: Plan,
+    reader: OpReader,
+    judge: Judge,
+    writers: Writers,
+    staging: Staging,
+    counts: Counts,
+    done_ranges_bytes: u64,
+    next_progress_bytes: u64,
+    /// Where junk began, while nothing but junk was found since.
+    junk_since: Option<Offset>,
+    /// What ended a play that follows its log.
+    failed: Option<Error>,
+}
+
+/// Bytes between two calls for progress.
+const PROGRESS_BYTES: u64 = 1 << 20;
+
+impl Play {
+    fn begin(player: Player) -> Result<Self> {
+        let Player { options, fs, target, journals, fsm, plan } = player;
+        let step = options.step_deadline;
+        let staging = Staging::begin(fs, &target, random_author()?)?;
+        let started = Prefetch::begin(&plan, journals, options.parallelism, step)
+            .and_then(|prefetch| OpReader::of_plan(&plan, prefetch, step))
+            .and_then(|reader| Ok((reader, Writers::start(options.parallelism)?)));
+        let (reader, writers) = match started {
+            Ok(started) => started,
+            Err(error) => {
+                staging.abandon();
+                return Err(error);
+            }
+        };
+        let whole = fsm.hinted_segment().is_none();
+        Ok(Self {
+            options,
+            fsm,
+            plan,
+            reader,
+            judge: Judge::new(whole),
+            writers,
+            staging,
+            counts: Counts::default(),
+            done_ranges_bytes: 0,
+            next_progress_bytes: 0,
+            junk_since: None,
+            failed: None,
+        })
+    }
+
+    /// Plays all ranges of the plan.
+    fn backfill(&mut self) -> Result<()> {
+        let no_wait = Deadline::passed();
+        self.expect_hinted_range()?;
+        loop {
+            match self.reader.next(no_wait)? {
+                Step::RangeEnd => {
+                    self.done_ranges_bytes += self.reader.current_range().map_or(0, PlanRange::bytes);
+                    self.reader.next_range();
+                    self.expect_hinted_range()?;
+                }
+                Step::AtHead => break,
+                step => self.step(step)?,
+            }
+            self.report_progress();
+        }
+        match self.fsm.hinted_segment() {
+            Some(_) => Err(self.unused_hints()),
+            None => Ok(()),
+        }
+    }
+
+    /// Takes what the reader found.
+    fn step(&mut self, step: Step) -> Result<()> {
+        match step {
+            Step::Op { op, begin, end } => {
+                self.junk_since = None;
+                self.op(&op, begin, end)?;
+            }
+            Step::Junk { begin, bytes } => {
+                self.counts.junk_bytes += bytes;
+                self.junk_since.get_or_insert(begin);
+            }
+            Step::Undecodable { begin, error } => {
+                self.junk_since = None;
+                self.counts.undecodable_frames += 1;
+                self.judge.undecodable(self.reader.log(), begin, error);
+            }
+            Step::RangeEnd | Step::AtHead | Step::Interrupted => {}
+        }
+        Ok(())
+    }
+
+    /// Applies one operation, or passes it over.
+    fn op(&mut self, op: &RecordedOp, begin: Offset, end: Offset) -> Result<()> {
+        let hinted = self.fsm.hinted_segment().map(|segment| segment.first_seq_no);
+        let span = Span { log: self.reader.log(), begin, end: Some(end) };
+        let applied = self.fsm.apply(op, self.reader.message(), span);
+        if let Err(rejection) = &applied {
+            let (fsm, message, place) = (&self.fsm, self.reader.message(), (self.reader.log(), begin));
+            self.judge.rejected(fsm, op, message, *rejection, place, &mut self.counts)?;
+        }
+        self.reader.accept_frame();
+        let payload = op.payload_len();
+        let Ok(transition) = applied else { return self.reader.skip(payload) };
+
+        self.judge.accepted(&self.fsm);
+        match transition {
+            Transition::Untracked => self.counts.untracked_ops += 1,
+            _ => self.counts.applied_ops += 1,
+        }
+        match (transition, &op.body) {
+            (Transition::Created(fnode), OpBody::Create { path }) => self.staging.create(fnode, path)?,
+            (Transition::Linked, OpBody::Link { fnode, path }) => self.staging.link(*fnode, path)?,
+            (Transition::Unlinked { .. }, OpBody::Unlink { fnode, path }) => {
+                self.staging.unlink(*fnode, path)?;
+            }
+            (Transition::Written, OpBody::Write { fnode, offset }) => {
+                self.write(op, *fnode, *offset)?;
+                return self.leave_segment(hinted);
+            }
+            _ => {}
+        }
+        self.reader.skip(payload)?;
+        self.leave_segment(hinted)
+    }
+
+    fn write(&mut self, op: &RecordedOp, fnode: Fnode, offset: u64) -> Result<()> {
+        let at = self.reader.at();
+        let pieces = self.reader.take(op.payload_len())?;
+        self.counts.written_bytes += op.payload_len();
+        let file = self.staging.file(fnode)?;
+        let crc32c = op.payload.and_then(|payload| payload.crc32c);
+        self.writers
+            .write(self.reader.log(), Write { fnode, file, offset, pieces, crc32c, seq_no: op.seq_no, at })
+    }
+
+    /// Steps over bytes that no hinted segment names, once an operation was the last one of its segment.
+    fn leave_segment(&mut self, hinted_before: Option<SeqNo>) -> Result<()> {
+        let Some(next) = self.fsm.hinted_segment().filter(|next| Some(next.first_seq_no) != hinted_before)
+        else {
+            return Ok(());
+        };
+        let in_range = next.log.as_ref() == Some(self.reader.log())
+            && self.reader.current_range().is_some_and(|range| next.first_offset < range.end);
+        if in_range && next.first_offset > self.reader.at() {
+            let target = next.first_offset;
+            self.reader.skip_to(target)?;
+        }
+        Ok(())
+    }
+
+    /// Checks that the hinted segment that comes next lies in the range that begins now. Where it does not,
+    /// the range before it did not hold what the hints say.
+    fn expect_hinted_range(&self) -> Result<()> {
+        let (Some(segment), Some(range)) = (self.fsm.hinted_segment(), self.reader.current_range()) else {
+            return Ok(());
+        };
+        let lies_in = segment.log.as_ref() == Some(&range.log)
+            && segment.first_offset >= range.begin
+            && segment.first_offset < range.end;
+        if lies_in { Ok(()) } else { Err(self.unused_hints()) }
+    }
+
+    fn unused_hints(&self) -> Error {
+        if let Some(damage) = self.judge.unresolved_damage() {
+            return damage;
+        }
+        let what = "the log does not hold the operations that the hints name";
+        let error = Error::new(ErrorKind::DataLoss, what).in_log(self.reader.log()).at(self.reader.at());
+        match self.fsm.hinted_segment() {
+            Some(segment) => {
+                let next = self.fsm.next_seq_no();
+                error.seq(next).expected(format_args!("seq-no {next} of {segment}"), "no such operation")
+            }
+            None => error,
+        }
+    }
+
+    /// Completes the directory at the head.
+    fn complete(&mut self) -> Result<Played> {
+        if let Some(damage) = self.judge.unresolved_damage() {
+            return Err(damage);
+        }
+        self.writers.drain()?;
+        let mut warnings = self.judge_payloads()?;
+        warnings.extend(self.tail_warning());
+        let directory = self.staging.finish(self.fsm.properties(), self.options.sync)?;
+        self.report_done();
+        Ok(Played {
+            directory,
+            log: self.reader.log().clone(),
+            position: self.reader.at(),
+            fsm: std::mem::replace(&mut self.fsm, Fsm::new(self.reader.log().clone())),
+            counts: self.counts,
+            warnings,
+        })
+    }
+
+    /// Fails where the payload of a live file is damaged.
+    fn judge_payloads(&self) -> Result<Vec<Warning>> {
+        let mut warnings = Vec::new();
+        for (fnode, damage) in self.writers.damage() {
+            if let Some(node) = self.fsm.node(fnode) {
+                let path = node.links().first().map_or_else(String::new, ToString::to_string);
+                return Err(Error::new(
+                    ErrorKind::Corrupt,
+                    format!("a payload of file {path} is not what was written"),
+                )
+                .in_log(&damage.log)
+                .at(damage.at)
+                .seq(damage.seq_no)
+                .expected(
+                    format_args!("CRC-32C {:08x}", damage.expected),
+                    format_args!("{:08x}", damage.actual),
+                ));
+            }
+            warnings.push(Warning::DamagedDeadPayload {
+                log: damage.log,
+                offset: damage.at,
+                seq_no: damage.seq_no,
+                fnode,
+            });
+        }
+        Ok(warnings)
+    }
+
+    fn tail_warning(&mut self) -> Option<Warning> {
+        let log = self.reader.log().clone();
+        match self.reader.leftover() {
+            Leftover::Nothing => self.junk_since.map(|offset| Warning::JunkAtTail {
+                log,
+                offset,
+                bytes: self.reader.at().bytes_since(offset),
+            }),
+            Leftover::Junk { begin, bytes } => {
+                let offset = self.junk_since.unwrap_or(begin);
+                Some(Warning::JunkAtTail { log, offset, bytes: begin.bytes_since(offset) + bytes })
+            }
+            Leftover::Torn { begin: offset, present, promised } => {
+                Some(Warning::TornAtTail { log, offset, present, promised })
+            }
+        }
+    }
+
+    fn report_progress(&mut self) {
+        if self.options.progress.is_none() {
+            return;
+        }
+        let in_range =
+            self.reader.current_range().map_or(0, |range| self.reader.at().bytes_since(range.begin));
+        let done_bytes = self.done_ranges_bytes + in_range;
+        if done_bytes >= self.next_progress_bytes {
+            self.next_progress_bytes = done_bytes + PROGRESS_BYTES;
+            self.tell(done_bytes);
+        }
+    }
+
+    fn report_done(&self) {
+        self.tell(self.plan.bytes());
+    }
+
+    fn tell(&self, done_bytes: u64) {
+        if let Some(progress) = &self.options.progress {
+            progress(&Progress { planned_bytes: self.plan.bytes(), done_bytes, counts: self.counts });
+        }
+    }
+
+    fn abandon(self) {
+        drop(self.writers);
+        self.staging.abandon();
+    }
+}

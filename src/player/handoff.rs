@@ -1,0 +1,322 @@
+//! The hand-off: a player at the head of its log takes the log over.
+//!
+//! *Invariants.* A hand-off has happened once our own no-op was read back as the last accepted operation; from
+//! then on the register names us, and what the old writer appends continues no history. Nothing is injected
+//! behind a torn operation, which would swallow it for other readers.
+//!
+//! *Does not* decide who may take over.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+
+use super::reader::{Leftover, Step};
+use super::{Play, Played};
+use crate::clock::Deadline;
+use crate::error::{Error, ErrorKind, Result};
+use crate::ids::{Author, Checksum, Offset, SeqNo};
+use crate::journal::{Append, Appended, Interrupter, Journal, JournalError, ReadRange, ReadStep};
+use crate::op::{OpBody, RecordedOp};
+use crate::wire::encode_op;
+
+/// Lost races after which the old writer is stopped by its register before the next attempt.
+const MISSES_MAX: u32 = 3;
+
+/// A player that stands at the head of its log and follows it.
+#[derive(Debug)]
+pub struct Standby {
+    play: Play,
+    journal: Arc<dyn Journal>,
+    interrupter: Interrupter,
+}
+
+/// A point in a history.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+#[non_exhaustive]
+pub struct Position {
+    /// Where in the log the next operation begins.
+    pub offset: Offset,
+    /// The next sequence number.
+    pub next_seq_no: SeqNo,
+    /// The checksum of the history so far.
+    pub next_checksum: Checksum,
+}
+
+/// Why [`Standby::tail`] returned.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+#[non_exhaustive]
+pub enum Tail {
+    /// The deadline passed; everything committed by then was applied.
+    AtHead,
+    /// The standby's interrupter was called.
+    Interrupted,
+}
+
+impl Standby {
+    /// Begins to follow the log of a play that came to the head.
+    pub(super) fn begin(mut play: Play, journal: Arc<dyn Journal>) -> Result<Self> {
+        let following = play.reader.follow(Arc::clone(&journal));
+        match following {
+            Ok(interrupter) => Ok(Self { play, journal, interrupter }),
+            Err(error) => {
+                play.abandon();
+                Err(error)
+            }
+        }
+    }
+
+    /// Applies what is appended to the log, until `deadline` passes or the interrupter is called.
+    ///
+    /// # Errors
+    /// As those of a restore; the standby is of no use afterwards, and the same error comes again.
+    pub fn tail(&mut self, deadline: Deadline) -> Result<Tail> {
+        if let Some(error) = &self.play.failed {
+            return Err(error.clone());
+        }
+        let tailed = self.play.tail(deadline);
+        if let Err(error) = &tailed {
+            self.play.failed = Some(error.clone());
+        }
+        tailed
+    }
+
+    /// Returns how far the log was applied.
+    pub fn position(&self) -> Position {
+        self.play.position()
+    }
+
+    /// Returns a handle that makes a waiting [`Standby::tail`] return from another thread.
+    pub fn interrupter(&self) -> Interrupter {
+        self.interrupter.clone()
+    }
+
+    /// Takes the log over for `author`, and completes the directory.
+    ///
+    /// # Errors
+    /// `Fenced` where another writer took over meanwhile; `Diverged` where the log ends within an operation: play
+    /// it onto a new log (a fork); `Unavailable` once `deadline` has passed. What was built is removed.
+    pub fn promote(self, author: Author, deadline: Deadline) -> Result<Played> {
+        let Self { mut play, journal, .. } = self;
+        let promoted = match play.failed.clone() {
+            Some(error) => Err(error),
+            None => Handoff { play: &mut play, journal: &*journal, author, deadline }.run(),
+        };
+        match promoted.and_then(|()| play.complete()) {
+            Ok(played) => Ok(played),
+            Err(error) => {
+                play.abandon();
+                Err(error)
+            }
+        }
+    }
+
+    /// Completes the directory as of the head, without taking the log over.
+    ///
+    /// # Errors
+    /// As those of a restore; what was built is removed.
+    pub fn finish(self) -> Result<Played> {
+        let Self { mut play, .. } = self;
+        let finished = match play.failed.clone() {
+            Some(error) => Err(error),
+            None => play.tail(Deadline::passed()).and_then(|_| play.complete()),
+        };
+        match finished {
+            Ok(played) => Ok(played),
+            Err(error) => {
+                play.abandon();
+                Err(error)
+            }
+        }
+    }
+
+    /// Removes what was built.
+    pub fn abandon(self) {
+        self.play.abandon();
+    }
+}
+
+struct Handoff<'a> {
+    play: &'a mut Play,
+    journal: &'a dyn Journal,
+    author: Author,
+    deadline: Deadline,
+}
+
+impl Handoff<'_> {
+    fn run(&mut self) -> Result<()> {
+        let mut misses = 0;
+        loop {
+            let head = self.read_to_head()?;
+            let no_op = self.no_op()?;
+            if misses == MISSES_MAX {
+                // It may come too late for its place in the history. Its union stops the old writer, whose
+                // next append fails its check, and then the head stands still.
+                misses += 1;
+                self.append(&Append::new(no_op).union_author(self.author))?;
+                continue;
+            }
+            match self.append(&Append::new(no_op).at(head).union_author(self.author))? {
+                Some(appended) => return self.read_back(appended.end),
+                None => misses += 1,
+            }
+        }
+    }
+
+    /// Applies everything that is committed, and returns the head.
+    fn read_to_head(&mut self) -> Result<Offset> {
+        loop {
+            let head = self.journal.head(self.deadline)?.offset;
+            self.play.tail(Deadline::passed())?;
+            let leftover = self.play.reader.leftover();
+            if let Leftover::Torn { begin, present, promised } = leftover
+                && begin.saturating_add(present) >= head
+            {
+                return Err(self.torn(begin, present, promised));
+            }
+            let reached = match leftover {
+                Leftover::Junk { begin, bytes } => begin.saturating_add(bytes),
+                _ => self.play.reader.at(),
+            };
+            if reached >= head {
+                return Ok(reached);
+            }
+            self.check_deadline("the head of the log was not reached in time")?;
+            self.play.tail(self.deadline.or_after(Duration::from_millis(100)))?;
+        }
+    }
+
+    /// Encodes the no-op that continues the accepted history.
+    fn no_op(&self) -> Result<Bytes> {
+        let op = RecordedOp {
+            seq_no: self.play.fsm.next_seq_no(),
+            checksum: self.play.fsm.next_checksum(),
+            author: Some(self.author),
+            body: OpBody::NoOp,
+            payload: None,
+            mark: None,
+        };
+        let mut frame = Vec::new();
+        encode_op(&op, &mut frame)
+            .map_err(|e| Error::new(ErrorKind::Invalid, "a no-op cannot be encoded").with_source(e))?;
+        Ok(frame.into())
+    }
+
+    /// Appends, and finds out what happened where the journal does not know; `None` where the offset was taken.
+    fn append(&mut self, append: &Append) -> Result<Option<Appended>> {
+        loop {
+            match self.journal.append(append.clone(), self.deadline) {
+                Ok(appended) => return Ok(Some(appended)),
+                Err(JournalError::WrongOffset { .. }) => return Ok(None),
+                Err(
+                    JournalError::Unknown { .. } | JournalError::Abandoned | JournalError::Unavailable { .. },
+                ) => {}
+                Err(error) => return Err(error.into()),
+            }
+            self.check_deadline("it is not known whether the hand-off was appended")?;
+            let Some(at) = append.at else { return Ok(None) };
+            if let Some(found) = self.found_at(at, append.content_bytes())? {
+                if append.content.iter().flatten().copied().eq(found.iter().copied()) {
+                    let end = at.saturating_add(append.content_bytes());
+                    let registers = self.journal.head(self.deadline)?.registers;
+                    return Ok(Some(Appended::new(at, end, registers)));
+                }
+                return Ok(None);
+            }
+        }
+    }
+
+    /// Reads what lies at `at`; `None` where nothing does.
+    fn found_at(&self, at: Offset, len: u64) -> Result<Option<Vec<u8>>> {
+        let head = self.journal.head(self.deadline)?.offset;
+        if head <= at {
+            return Ok(None);
+        }
+        let end = at.saturating_add(len).min(head);
+        let mut reader = self.journal.read(ReadRange::bounded(at, end))?;
+        let mut found = Vec::new();
+        loop {
+            match reader.next(self.deadline)? {
+                ReadStep::Chunk(chunk) => {
+                    let begin = found.len();
+                    found.resize(begin + chunk.len() as usize, 0);
+                    let rest = found.get_mut(begin..).unwrap_or_default();
+                    chunk.read_exact_at(rest, 0).map_err(|e| {
+                        Error::io("reading a local fragment failed", e).in_log(self.journal.name()).at(at)
+                    })?;
+                }
+                ReadStep::End => return Ok(Some(found)),
+                ReadStep::Jump { from, to } => {
+                    return Err(super::plan::hole(self.journal.name(), from, to));
+                }
+                ReadStep::AtHead { .. } | ReadStep::Interrupted => {
+                    self.check_deadline("the hand-off could not be read back in time")?;
+                }
+            }
+        }
+    }
+
+    /// Reads up to `end`, where our no-op ends, and checks that it is the last operation of the history.
+    fn read_back(&mut self, end: Offset) -> Result<()> {
+        while self.play.reader.at() < end {
+            self.check_deadline("the hand-off could not be read back in time")?;
+            self.play.tail_to(end, self.deadline.or_after(Duration::from_secs(1)))?;
+        }
+        let last = self.play.fsm.last_author();
+        if last == Some(self.author) {
+            return Ok(());
+        }
+        Err(Error::new(ErrorKind::Fenced, "another writer took the log over during the hand-off")
+            .in_log(self.journal.name())
+            .at(self.play.reader.at())
+            .expected(
+                format_args!("author {}", self.author),
+                last.map_or_else(|| "none".to_owned(), |author| format!("author {author}")),
+            ))
+    }
+
+    fn torn(&self, begin: Offset, present: u64, promised: Option<u64>) -> Error {
+        let promised =
+            promised.map_or_else(|| "a whole frame header".to_owned(), |bytes| format!("{bytes} bytes"));
+        Error::new(ErrorKind::Diverged, "the log ends within an operation, which would swallow the hand-off")
+            .in_log(self.journal.name())
+            .at(begin)
+            .expected(promised, format_args!("{present} bytes"))
+            .advise("fork: promote onto a new log")
+    }
+
+    fn check_deadline(&self, what: &'static str) -> Result<()> {
+        if !self.deadline.has_passed() {
+            return Ok(());
+        }
+        Err(Error::new(ErrorKind::Unavailable, what).in_log(self.journal.name()).at(self.play.reader.at()))
+    }
+}
+
+impl Play {
+    /// Returns how far the log was applied.
+    pub(super) fn position(&self) -> Position {
+        Position {
+            offset: self.reader.at(),
+            next_seq_no: self.fsm.next_seq_no(),
+            next_checksum: self.fsm.next_checksum(),
+        }
+    }
+
+    /// Applies what is committed, until `deadline` passes without more.
+    pub(super) fn tail(&mut self, deadline: Deadline) -> Result<Tail> {
+        self.tail_to(Offset::MAX, deadline)
+    }
+
+    /// As [`Play::tail`], and returns once everything before `end` was applied.
+    fn tail_to(&mut self, end: Offset, deadline: Deadline) -> Result<Tail> {
+        while self.reader.at() < end {
+            match self.reader.next(deadline)? {
+                Step::AtHead | Step::RangeEnd => return self.writers.drain().map(|()| Tail::AtHead),
+                Step::Interrupted => return Ok(Tail::Interrupted),
+                step => self.step(step)?,
+            }
+        }
+        Ok(Tail::AtHead)
+    }
+}

@@ -1,0 +1,146 @@
+//! What a rejected operation means: another writer's dead branch, or a history of which bytes are missing.
+//!
+//! *Invariants.* Junk, frames that hold no operation, and operations of dead branches are counted and passed
+//! over. An operation that continues the accepted history, and asks for what that history does not allow, ends
+//! the play. So does one that proves that operations between it and the accepted history are not there.
+//!
+//! *Does not* apply anything.
+
+use std::collections::BTreeSet;
+
+use crate::error::{Error, ErrorKind, Result};
+use crate::fsm::{Fsm, Rejection};
+use crate::ids::{Checksum, JournalName, Offset, SeqNo};
+use crate::op::RecordedOp;
+use crate::player::Counts;
+use crate::wire::OpError;
+
+/// The most ends of dead branches that are remembered. With more of them a missing operation may be taken for
+/// one of a dead branch.
+const BRANCHES_MAX: usize = 1 << 16;
+
+#[derive(Debug)]
+pub(super) struct Judge {
+    /// Every byte of the log was read from its first one on.
+    whole: bool,
+    /// The points that operations of dead branches lead to.
+    branches: BTreeSet<(SeqNo, Checksum)>,
+    forgot_branches: bool,
+    /// The first sign of damage since the last accepted operation.
+    damage: Option<Error>,
+}
+
+impl Judge {
+    /// Begins to judge; `whole` says that the log is read from its first byte on.
+    pub(super) fn new(whole: bool) -> Self {
+        Self { whole, branches: BTreeSet::new(), forgot_branches: false, damage: None }
+    }
+
+    /// An operation was accepted: what looked like damage before it was not part of the history.
+    pub(super) fn accepted(&mut self, fsm: &Fsm) {
+        if self.damage.is_some() {
+            self.damage = None;
+        }
+        // Branches that ended before the accepted history cannot be taken for it any more.
+        while self.branches.first().is_some_and(|(seq_no, _)| *seq_no < fsm.next_seq_no()) {
+            self.branches.pop_first();
+        }
+    }
+
+    /// A frame holds no operation.
+    pub(super) fn undecodable(&mut self, log: &JournalName, at: Offset, source: OpError) {
+        self.damage.get_or_insert_with(|| {
+            Error::new(
+                ErrorKind::Corrupt,
+                "a frame holds no operation, and no operation of the history follows",
+            )
+            .in_log(log)
+            .at(at)
+            .with_source(source)
+        });
+    }
+
+    /// An operation was rejected.
+    ///
+    /// # Errors
+    /// `Diverged` or `Corrupt` where the rejection cannot be passed over.
+    pub(super) fn rejected(
+        &mut self,
+        fsm: &Fsm,
+        op: &RecordedOp,
+        message: &[u8],
+        rejection: Rejection,
+        (log, at): (&JournalName, Offset),
+        counts: &mut Counts,
+    ) -> Result<()> {
+        counts.rejected_ops += 1;
+        if rejection.is_divergence() {
+            let what = "an operation continues the history and contradicts it";
+            return Err(Error::new(ErrorKind::Diverged, what)
+                .in_log(log)
+                .at(at)
+                .seq(op.seq_no)
+                .with_source(rejection));
+        }
+        if let Rejection::EndChecksumMismatch { expected, actual } = rejection {
+            self.damage.get_or_insert_with(|| {
+                Error::new(ErrorKind::Corrupt, "the last operation of a hinted range is not what was written")
+                    .in_log(log)
+                    .at(at)
+                    .seq(op.seq_no)
+                    .expected(expected, actual)
+            });
+        }
+        if fsm.hinted_segment().is_none() && self.proves_a_gap(fsm, op) {
+            return Err(self.gap(fsm, op, log, at));
+        }
+        self.remember(fsm, op, message);
+        Ok(())
+    }
+
+    /// Returns the sign of damage that no accepted operation followed.
+    pub(super) fn unresolved_damage(&self) -> Option<Error> {
+        self.damage.clone()
+    }
+
+    /// Tells whether `op` lies ahead of the accepted history, and continues neither it nor a branch that was
+    /// seen. Where hints left out a part of the log, a branch may have begun there: then only an operation of
+    /// the present writer is proof, because a writer's own operations are never left out on its branch.
+    fn proves_a_gap(&self, fsm: &Fsm, op: &RecordedOp) -> bool {
+        op.author.is_some()
+            && op.seq_no >= fsm.next_seq_no()
+            && !self.forgot_branches
+            && !self.branches.contains(&(op.seq_no, op.checksum))
+            && (self.whole || op.author == fsm.last_author())
+    }
+
+    fn gap(&self, fsm: &Fsm, op: &RecordedOp, log: &JournalName, at: Offset) -> Error {
+        let nothing_yet = fsm.next_seq_no() == SeqNo::FIRST && fsm.last_author().is_none();
+        let error = if nothing_yet {
+            Error::new(ErrorKind::DataLoss, "the log does not begin with the first operation of its history")
+                .advise("name hints: the history began in another log, or this one's front was pruned")
+        } else {
+            Error::new(ErrorKind::Corrupt, "operations are missing between the accepted history and this one")
+        };
+        let error = error.in_log(log).at(at).seq(op.seq_no).expected(
+            format_args!("seq-no {} after checksum {}", fsm.next_seq_no(), fsm.next_checksum()),
+            format_args!("seq-no {} after checksum {}", op.seq_no, op.checksum),
+        );
+        match self.damage.clone() {
+            Some(damage) => error.with_source(damage),
+            None => error,
+        }
+    }
+
+    fn remember(&mut self, fsm: &Fsm, op: &RecordedOp, message: &[u8]) {
+        let leads_to = op.seq_no.next();
+        if op.author.is_none() || leads_to < fsm.next_seq_no() {
+            return;
+        }
+        if self.branches.len() >= BRANCHES_MAX {
+            self.forgot_branches = true;
+            return;
+        }
+        self.branches.insert((leads_to, op.checksum.extend(message)));
+    }
+}

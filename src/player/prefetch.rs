@@ -1,0 +1,339 @@
+//! The bytes of a plan, fetched ahead by several threads and handed over in order.
+//!
+//! *Invariants.* Blocks of a range are handed over in the order of their offsets, without holes: a hole is
+//! `DataLoss`. What is fetched and not yet handed over stays below a budget, whatever the log holds.
+//!
+//! *Does not* look into the bytes.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use bytes::Bytes;
+
+use crate::clock::Deadline;
+use crate::error::{Error, ErrorKind, Result};
+use crate::ids::{JournalName, Offset};
+use crate::journal::{Chunk, Codec, Journal, JournalReader, ReadRange, ReadStep};
+use crate::player::plan::{Plan, PlanRange, hole};
+
+/// The most bytes that are fetched and wait to be handed over.
+const BUDGET_BYTES: usize = 32 << 20;
+/// The most bytes of one block.
+const BLOCK_BYTES_MAX: u64 = 1 << 20;
+/// The length of a piece of a fragment that is stored as it is.
+const TASK_BYTES: u64 = 16 << 20;
+
+/// Consecutive bytes of a plan.
+#[derive(Clone, Debug)]
+pub(super) struct Block {
+    /// Index of the range in the plan.
+    pub(super) range: usize,
+    /// Offset of the first byte.
+    pub(super) offset: Offset,
+    /// The bytes, at least one.
+    pub(super) bytes: Bytes,
+}
+
+/// A part of a range that one thread fetches.
+#[derive(Clone, Debug)]
+struct Task {
+    range: usize,
+    log: JournalName,
+    begin: Offset,
+    end: Offset,
+}
+
+/// The blocks of a plan, in order.
+#[derive(Debug)]
+pub(super) struct Prefetch {
+    shared: Arc<Shared>,
+    /// The task that the consumer fetches by itself, where there are no threads.
+    inline: Option<Fetch>,
+    threads: Vec<JoinHandle<()>>,
+}
+
+#[derive(Debug)]
+struct Shared {
+    journals: BTreeMap<JournalName, Arc<dyn Journal>>,
+    tasks: Vec<Task>,
+    step: Duration,
+    state: Mutex<State>,
+    changed: Condvar,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    /// The first task that no thread has taken.
+    untaken: usize,
+    /// The task whose blocks are handed over now.
+    current: usize,
+    queues: BTreeMap<usize, Queue>,
+    buffered_bytes: usize,
+    /// Nothing before this offset of this range is wanted any more.
+    floor: (usize, Offset),
+    stopped: bool,
+}
+
+#[derive(Debug, Default)]
+struct Queue {
+    blocks: VecDeque<Block>,
+    ended: Option<Result<()>>,
+}
+
+impl Prefetch {
+    /// Begins to fetch `plan` with `threads` threads; with one, blocks are fetched by the caller as it asks.
+    pub(super) fn begin(
+        plan: &Plan,
+        journals: BTreeMap<JournalName, Arc<dyn Journal>>,
+        threads: usize,
+        step: Duration,
+    ) -> Result<Self> {
+        let mut tasks = Vec::new();
+        for (index, range) in plan.ranges.iter().enumerate() {
+            let journal = journals.get(&range.log).ok_or_else(|| missing_journal(&range.log))?;
+            split(index, range, &**journal, step, &mut tasks);
+        }
+        let workers = if threads > 1 { (threads - 1).min(tasks.len()) } else { 0 };
+        let shared = Arc::new(Shared {
+            journals,
+            tasks,
+            step,
+            state: Mutex::new(State::default()),
+            changed: Condvar::new(),
+        });
+        let spawn = |index| {
+            let shared = Arc::clone(&shared);
+            let builder = std::thread::Builder::new().name(format!("recoverylog-fetch-{index}"));
+            builder.spawn(move || shared.work()).map_err(|e| Error::io("starting a thread failed", e))
+        };
+        let threads = (0..workers).map(spawn).collect::<Result<Vec<_>>>()?;
+        Ok(Self { shared, inline: None, threads })
+    }
+
+    /// Returns the next block; `None` after the last one.
+    pub(super) fn next(&mut self) -> Result<Option<Block>> {
+        if self.threads.is_empty() {
+            self.shared.next_inline(&mut self.inline)
+        } else {
+            self.shared.next_fetched()
+        }
+    }
+
+    /// Says that nothing before `offset` of the range `range`, nor of any range before it, is wanted any more.
+    pub(super) fn skip_to(&mut self, range: usize, offset: Offset) {
+        let mut state = self.shared.lock();
+        state.floor = state.floor.max((range, offset));
+    }
+}
+
+impl Drop for Prefetch {
+    fn drop(&mut self) {
+        self.shared.lock().stopped = true;
+        self.shared.changed.notify_all();
+        for thread in self.threads.drain(..) {
+            // A thread that panicked has left its queue without an end, which the consumer has seen.
+            drop(thread.join());
+        }
+    }
+}
+
+impl Shared {
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn next_inline(&self, current: &mut Option<Fetch>) -> Result<Option<Block>> {
+        loop {
+            let fetch = if let Some(fetch) = current {
+                fetch
+            } else {
+                let mut state = self.lock();
+                let Some(task) = self.tasks.get(state.untaken) else { return Ok(None) };
+                state.untaken += 1;
+                if state.is_unwanted(task) {
+                    continue;
+                }
+                drop(state);
+                current.insert(Fetch::begin(self, task)?)
+            };
+            match fetch.next()? {
+                Some(block) => return Ok(Some(block)),
+                None => *current = None,
+            }
+        }
+    }
+
+    fn next_fetched(&self) -> Result<Option<Block>> {
+        let mut state = self.lock();
+        loop {
+            let current = state.current;
+            if current >= self.tasks.len() {
+                return Ok(None);
+            }
+            if let Some(queue) = state.queues.get_mut(&current) {
+                if let Some(block) = queue.blocks.pop_front() {
+                    state.buffered_bytes -= block.bytes.len();
+                    drop(state);
+                    self.changed.notify_all();
+                    return Ok(Some(block));
+                }
+                match queue.ended.clone() {
+                    Some(Ok(())) => {
+                        state.queues.remove(&current);
+                        state.current += 1;
+                        self.changed.notify_all();
+                        continue;
+                    }
+                    Some(Err(error)) => return Err(error),
+                    None => {}
+                }
+            }
+            // Every fetch ends by itself: each of its steps has a deadline.
+            let waited = self.changed.wait_timeout(state, self.step);
+            state = waited.unwrap_or_else(PoisonError::into_inner).0;
+        }
+    }
+
+    /// Fetches one task after another until none is left.
+    fn work(&self) {
+        loop {
+            let mut state = self.lock();
+            let index = state.untaken;
+            let Some(task) = self.tasks.get(index).filter(|_| !state.stopped) else { return };
+            state.untaken += 1;
+            state.queues.insert(index, Queue::default());
+            drop(state);
+            let ended = self.fetch(index, task);
+            if let Some(queue) = self.lock().queues.get_mut(&index) {
+                queue.ended = Some(ended);
+            }
+            self.changed.notify_all();
+        }
+    }
+
+    fn fetch(&self, index: usize, task: &Task) -> Result<()> {
+        if self.lock().is_unwanted(task) {
+            return Ok(());
+        }
+        let mut fetch = Fetch::begin(self, task)?;
+        while let Some(block) = fetch.next()? {
+            let mut state = self.lock();
+            // The task that is being handed over always goes on, or nothing would.
+            while state.buffered_bytes > BUDGET_BYTES && state.current != index && !state.stopped {
+                state = self.changed.wait(state).unwrap_or_else(PoisonError::into_inner);
+            }
+            // It too waits once it is a block ahead of a consumer that does not keep up.
+            while state.buffered_bytes > 2 * BUDGET_BYTES && !state.stopped {
+                state = self.changed.wait(state).unwrap_or_else(PoisonError::into_inner);
+            }
+            if state.stopped || state.is_unwanted(task) {
+                return Ok(());
+            }
+            state.buffered_bytes += block.bytes.len();
+            if let Some(queue) = state.queues.get_mut(&index) {
+                queue.blocks.push_back(block);
+            }
+            drop(state);
+            self.changed.notify_all();
+        }
+        Ok(())
+    }
+}
+
+impl State {
+    fn is_unwanted(&self, task: &Task) -> bool {
+        task.range < self.floor.0 || (task.range == self.floor.0 && task.end <= self.floor.1)
+    }
+}
+
+/// One task being fetched.
+#[derive(Debug)]
+struct Fetch {
+    task: Task,
+    step: Duration,
+    reader: Box<dyn JournalReader>,
+    /// A chunk in a local file, and how much of it was read.
+    chunk: Option<(Chunk, u64)>,
+}
+
+impl Fetch {
+    fn begin(shared: &Shared, task: &Task) -> Result<Self> {
+        let journal = shared.journals.get(&task.log).ok_or_else(|| missing_journal(&task.log))?;
+        let reader = journal.read(ReadRange::bounded(task.begin, task.end))?;
+        Ok(Self { task: task.clone(), step: shared.step, reader, chunk: None })
+    }
+
+    fn next(&mut self) -> Result<Option<Block>> {
+        loop {
+            if let Some((chunk, done)) = self.chunk.take() {
+                return self.block(chunk, done).map(Some);
+            }
+            let at = self.reader.offset();
+            match self.reader.next(Deadline::after(self.step))? {
+                ReadStep::Chunk(chunk) => self.chunk = Some((chunk, 0)),
+                ReadStep::End => return Ok(None),
+                ReadStep::Jump { from, to } => return Err(hole(&self.task.log, from, to)),
+                ReadStep::AtHead { head } => {
+                    let what = "bytes below the head of the log did not come in time";
+                    return Err(Error::new(ErrorKind::Unavailable, what)
+                        .in_log(&self.task.log)
+                        .at(at)
+                        .expected(
+                            format_args!("bytes up to {}", self.task.end),
+                            format_args!("a head of {head}"),
+                        ));
+                }
+                ReadStep::Interrupted => {}
+            }
+        }
+    }
+
+    fn block(&mut self, chunk: Chunk, done: u64) -> Result<Block> {
+        let offset = chunk.offset().saturating_add(done);
+        let range = self.task.range;
+        if let Chunk::Bytes { bytes, .. } = chunk {
+            return Ok(Block { range, offset, bytes });
+        }
+        let len = (chunk.len() - done).min(BLOCK_BYTES_MAX);
+        let mut buffer = vec![0; len as usize];
+        chunk
+            .read_exact_at(&mut buffer, done)
+            .map_err(|e| Error::io("reading a local fragment failed", e).in_log(&self.task.log).at(offset))?;
+        if done + len < chunk.len() {
+            self.chunk = Some((chunk, done + len));
+        }
+        Ok(Block { range, offset, bytes: buffer.into() })
+    }
+}
+
+/// Splits a range into tasks: a whole stored fragment each, so that its sum can be checked, and long pieces of
+/// what is stored as it is.
+fn split(index: usize, range: &PlanRange, journal: &dyn Journal, step: Duration, tasks: &mut Vec<Task>) {
+    let mut push = |begin: Offset, end: Offset| {
+        if begin < end {
+            tasks.push(Task { range: index, log: range.log.clone(), begin, end });
+        }
+    };
+    let mut begin = range.begin;
+    // A journal that cannot list is read in one piece.
+    for fragment in journal.fragments(Deadline::after(step)).unwrap_or_default() {
+        let end = fragment.end.min(range.end);
+        if end <= begin || fragment.begin >= range.end {
+            continue;
+        }
+        let long = fragment.codec == Codec::None && fragment.sum.is_none();
+        while long && end.bytes_since(begin) > TASK_BYTES {
+            push(begin, begin.saturating_add(TASK_BYTES));
+            begin = begin.saturating_add(TASK_BYTES);
+        }
+        push(begin, end);
+        begin = end;
+    }
+    push(begin, range.end);
+}
+
+fn missing_journal(log: &JournalName) -> Error {
+    Error::new(ErrorKind::Invalid, "the plan names a log that was not opened").in_log(log)
+}

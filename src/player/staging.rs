@@ -1,0 +1,389 @@
+//! The directory that a player builds, in its final layout from the first operation on.
+//!
+//! *Invariants.* Everything is reached beneath a directory that this module created, or found empty, and never
+//! through a symbolic link, so that no log can write outside. Only what was created here is ever deleted. While
+//! a directory is not whole it says so: it has another name, or holds the marker [`INCOMPLETE`].
+//!
+//! *Does not* know operations of dead files, checksums or hints; does not follow a log.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::ffi::{OsStr, OsString};
+use std::io;
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use crate::error::{Error, ErrorKind, Result};
+use crate::ids::{Author, Fnode, InvalidPath, LogPath};
+use crate::vfs::{File, FileKind, FileSystem, OpenMode};
+
+/// Folder of the recorded tree that players keep for themselves, relative to its root.
+pub(super) const RESERVED: &str = ".recoverylog";
+/// Marker of a directory that is not whole, relative to its root.
+pub(super) const INCOMPLETE: &str = ".recoverylog/INCOMPLETE";
+/// Number of files held open at once.
+const OPEN_FILES_MAX: usize = 256;
+
+/// A directory under construction.
+#[derive(Debug)]
+pub(super) struct Staging {
+    fs: Arc<dyn FileSystem>,
+    root: Arc<dyn FileSystem>,
+    place: Place,
+    /// Directories that were created here, with the number of names in each. The root is the empty path.
+    dirs: BTreeMap<PathBuf, usize>,
+    /// One path of every file that exists here.
+    files: BTreeMap<Fnode, Vec<LogPath>>,
+    open: OpenFiles,
+}
+
+/// Where a directory is built.
+#[derive(Clone, Debug)]
+enum Place {
+    /// Beside the target, which did not exist; it is renamed to it when it is whole.
+    Beside { staging: PathBuf, target: PathBuf },
+    /// In the target, which was there and empty, and may be a mount point.
+    Inside { target: PathBuf },
+}
+
+impl Staging {
+    /// Begins a directory that is to become `target`.
+    ///
+    /// # Errors
+    /// `Invalid` where `target` is there and is not an empty directory; `Io` where the system says no. Nothing
+    /// is left behind.
+    pub(super) fn begin(fs: Arc<dyn FileSystem>, target: &Path, author: Author) -> Result<Self> {
+        let (place, at) = match fs.metadata(target) {
+            Ok(found) if found.kind == FileKind::Directory => {
+                let names = fs.read_dir(target).map_err(|e| io_at("listing the target", target, e))?;
+                if let Some(name) = names.first() {
+                    let what = format!("the target directory {} is not empty", target.display());
+                    return Err(Error::new(ErrorKind::Invalid, what)
+                        .expected(
+                            "an empty or missing directory",
+                            format_args!("{} in it", name.name.display()),
+                        )
+                        .advise("name a new directory; nothing was changed"));
+                }
+                (Place::Inside { target: target.to_owned() }, target.to_owned())
+            }
+            Ok(found) => {
+                let what = format!("the target {} is not a directory", target.display());
+                return Err(Error::new(ErrorKind::Invalid, what)
+                    .expected("a directory", format_args!("{:?}", found.kind)));
+            }
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                let mut name = OsString::from(".");
+                name.push(target.file_name().ok_or_else(|| {
+                    Error::new(ErrorKind::Invalid, format!("the target {} has no name", target.display()))
+                })?);
+                name.push(format!(".staging-{}", author.register_value()));
+                let staging = target.with_file_name(name);
+                fs.create_dir(&staging).map_err(|e| io_at("creating the staging directory", &staging, e))?;
+                (Place::Beside { staging: staging.clone(), target: target.to_owned() }, staging)
+            }
+            Err(error) => return Err(io_at("looking at the target", target, error)),
+        };
+        let root = fs.beneath(&at).map_err(|e| io_at("opening the staging directory", &at, e))?;
+        let staging = Self {
+            fs,
+            root,
+            place,
+            dirs: BTreeMap::from([(PathBuf::new(), 0)]),
+            files: BTreeMap::new(),
+            open: OpenFiles::default(),
+        };
+        staging.mark_incomplete()?;
+        Ok(staging)
+    }
+
+    /// Creates the file `fnode` at `path`.
+    pub(super) fn create(&mut self, fnode: Fnode, path: &LogPath) -> Result<()> {
+        let relative = checked(path)?;
+        self.make_room(relative)?;
+        let file = self
+            .root
+            .open(relative, OpenMode::CreateNew)
+            .map_err(|e| io_at("creating a file", relative, e))?;
+        self.count_in(relative);
+        self.files.insert(fnode, vec![path.clone()]);
+        self.open.insert(fnode, file);
+        Ok(())
+    }
+
+    /// Links the file `fnode` at one more path.
+    pub(super) fn link(&mut self, fnode: Fnode, path: &LogPath) -> Result<()> {
+        let relative = checked(path)?;
+        self.make_room(relative)?;
+        let existing = self.path_of(fnode)?;
+        self.root.hard_link(&existing, relative).map_err(|e| io_at("linking a file", relative, e))?;
+        self.count_in(relative);
+        self.files.entry(fnode).or_default().push(path.clone());
+        Ok(())
+    }
+
+    /// Removes a path of the file `fnode`.
+    pub(super) fn unlink(&mut self, fnode: Fnode, path: &LogPath) -> Result<()> {
+        let relative = checked(path)?;
+        self.root.remove_file(relative).map_err(|e| io_at("unlinking a file", relative, e))?;
+        if let Some(names) = relative.parent().and_then(|parent| self.dirs.get_mut(parent)) {
+            *names = names.saturating_sub(1);
+        }
+        if let Some(paths) = self.files.get_mut(&fnode) {
+            paths.retain(|other| other != path);
+            if paths.is_empty() {
+                self.files.remove(&fnode);
+                self.open.remove(fnode);
+            }
+        }
+        Ok(())
+    }
+
+    /// Returns an open handle of the file `fnode`.
+    pub(super) fn file(&mut self, fnode: Fnode) -> Result<Arc<dyn File>> {
+        if let Some(file) = self.open.get(fnode) {
+            return Ok(file);
+        }
+        let path = self.path_of(fnode)?;
+        let file =
+            self.root.open(&path, OpenMode::ReadWrite).map_err(|e| io_at("opening a file", &path, e))?;
+        self.open.insert(fnode, Arc::clone(&file));
+        Ok(file)
+    }
+
+    /// Completes the directory: hides the reserved folder, writes the properties, makes all of it durable if
+    /// `sync` asks for that, and gives the directory its name.
+    ///
+    /// # Errors
+    /// After an error the caller ends with [`Staging::abandon`].
+    pub(super) fn finish<'a>(
+        &mut self,
+        properties: impl Iterator<Item = (&'a LogPath, &'a bytes::Bytes)>,
+        sync: bool,
+    ) -> Result<PathBuf> {
+        for (path, content) in properties {
+            let relative = checked(path)?;
+            self.make_room(relative)?;
+            let file = self.root.open(relative, OpenMode::CreateNew);
+            let file = file.map_err(|e| io_at("creating a property file", relative, e))?;
+            self.count_in(relative);
+            // A property is no fnode; a key below the first one keeps it among what was created here.
+            let key = Fnode::new(crate::ids::SeqNo::new(-(self.files.len() as i64) - 1));
+            self.files.insert(key, vec![path.clone()]);
+            file.write_all_at(content, 0).map_err(|e| io_at("writing a property file", relative, e))?;
+        }
+        self.open = OpenFiles::default();
+        self.hide_reserved()?;
+        self.remove_empty_dirs(Path::new(""))?;
+        match &self.place {
+            Place::Inside { target } => {
+                let target = target.clone();
+                if sync {
+                    self.sync(&target)?;
+                }
+                self.remove_marker()?;
+                if sync {
+                    self.sync(&target)?;
+                }
+                Ok(target)
+            }
+            Place::Beside { staging, target } => {
+                let (staging, target) = (staging.clone(), target.clone());
+                self.remove_marker()?;
+                if sync {
+                    self.sync(&staging)?;
+                }
+                let renamed = self.fs.rename_no_replace(&staging, &target);
+                renamed.map_err(|e| io_at("giving the finished directory its name", &target, e))?;
+                if sync {
+                    self.sync(&target)?;
+                }
+                Ok(target)
+            }
+        }
+    }
+
+    /// Removes everything that was created here. What cannot be removed stays, under the staging name or beside
+    /// the marker.
+    pub(super) fn abandon(mut self) {
+        self.open = OpenFiles::default();
+        let mut whole = true;
+        for path in std::mem::take(&mut self.files).into_values().flatten() {
+            whole &= checked(&path).is_ok_and(|relative| self.root.remove_file(relative).is_ok());
+        }
+        // Deeper directories come after their parents in the order of paths.
+        for dir in std::mem::take(&mut self.dirs).into_keys().rev().filter(|dir| !dir.as_os_str().is_empty())
+        {
+            whole &= dir == Path::new(RESERVED) || self.root.remove_dir(&dir).is_ok();
+        }
+        if whole
+            && self.remove_marker().is_ok()
+            && let Place::Beside { staging, .. } = &self.place
+        {
+            // A directory that is not empty by now holds what somebody else put there.
+            drop(self.fs.remove_dir(staging));
+        }
+    }
+
+    fn mark_incomplete(&self) -> Result<()> {
+        let marker = Path::new(INCOMPLETE);
+        let made = self.root.create_dir(Path::new(RESERVED)).and_then(|()| {
+            let file = self.root.open(marker, OpenMode::CreateNew)?;
+            file.write_all_at(b"This directory is not whole: a recovery is under way, or was cut short.\n", 0)
+        });
+        made.map_err(|e| io_at("marking the staging directory as incomplete", marker, e))
+    }
+
+    fn remove_marker(&mut self) -> Result<()> {
+        let gone = |result: io::Result<()>| match result {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+            _ => Ok(()),
+        };
+        let removed = gone(self.root.remove_file(Path::new(INCOMPLETE)))
+            .and_then(|()| gone(self.root.remove_dir(Path::new(RESERVED))));
+        removed.map_err(|e| io_at("removing the marker of an incomplete directory", Path::new(INCOMPLETE), e))
+    }
+
+    /// Removes the files that only the reserved folder names: anchors, and files that were being built.
+    fn hide_reserved(&mut self) -> Result<()> {
+        let hidden = self.files.iter().flat_map(|(fnode, paths)| {
+            paths.iter().filter(|path| is_reserved(path)).map(|path| (*fnode, path.clone()))
+        });
+        for (fnode, path) in hidden.collect::<Vec<_>>() {
+            self.unlink(fnode, &path)?;
+        }
+        Ok(())
+    }
+
+    fn sync(&self, path: &Path) -> Result<()> {
+        self.fs.sync_tree(path).map_err(|e| io_at("making the directory durable", path, e))
+    }
+
+    fn path_of(&self, fnode: Fnode) -> Result<PathBuf> {
+        let path = self.files.get(&fnode).and_then(|paths| paths.first());
+        let path = path.ok_or_else(|| {
+            debug_assert!(false, "the state machine tracks exactly the files that are staged");
+            Error::new(ErrorKind::Diverged, format!("file {fnode} is tracked and not staged"))
+        })?;
+        checked(path).map(Path::to_owned)
+    }
+
+    /// Creates the parents of `relative`, and clears away empty directories that hold its name.
+    fn make_room(&mut self, relative: &Path) -> Result<()> {
+        if self.dirs.contains_key(relative) {
+            self.remove_empty_dirs(relative)?;
+        }
+        let Some(parent) = relative.parent() else { return Ok(()) };
+        if self.dirs.contains_key(parent) {
+            return Ok(());
+        }
+        self.make_room(parent)?;
+        let made = match self.root.create_dir(parent) {
+            // The marker's folder is there from the start.
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists && parent == Path::new(RESERVED) => {
+                Ok(())
+            }
+            made => made,
+        };
+        made.map_err(|e| io_at("creating a directory", parent, e))?;
+        self.count_in(parent);
+        self.dirs.insert(parent.to_owned(), 0);
+        Ok(())
+    }
+
+    fn count_in(&mut self, relative: &Path) {
+        if let Some(names) = relative.parent().and_then(|parent| self.dirs.get_mut(parent)) {
+            *names += 1;
+        }
+    }
+
+    /// Removes the directories at and below `relative` in which no file is left, the root excepted.
+    fn remove_empty_dirs(&mut self, relative: &Path) -> Result<()> {
+        let below = self.dirs.range(relative.to_owned()..).map(|(dir, _)| dir.clone());
+        let below: Vec<_> = below.take_while(|dir| dir.starts_with(relative)).collect();
+        for dir in below.into_iter().rev() {
+            let removable =
+                self.dirs.get(&dir) == Some(&0) && !dir.as_os_str().is_empty() && dir != Path::new(RESERVED);
+            if !removable {
+                continue;
+            }
+            self.root.remove_dir(&dir).map_err(|e| io_at("removing an empty directory", &dir, e))?;
+            self.dirs.remove(&dir);
+            if let Some(names) = dir.parent().and_then(|parent| self.dirs.get_mut(parent)) {
+                *names = names.saturating_sub(1);
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Tells whether `path` lies in the folder that recorders and players keep for themselves.
+pub(super) fn is_reserved(path: &LogPath) -> bool {
+    path.components().next() == Some(RESERVED.as_bytes())
+}
+
+/// Returns the path relative to the root, once it is known to be safe.
+fn checked(path: &LogPath) -> Result<&Path> {
+    path.check().map_err(|refused: InvalidPath| {
+        Error::new(ErrorKind::Corrupt, "an operation names a path that cannot be used").with_source(refused)
+    })?;
+    Ok(Path::new(OsStr::from_bytes(path.relative())))
+}
+
+/// A name that is taken by a file of the other kind means that the log's history could not have happened.
+fn io_at(what: &'static str, path: &Path, error: io::Error) -> Error {
+    let kind = match error.kind() {
+        io::ErrorKind::AlreadyExists | io::ErrorKind::NotADirectory | io::ErrorKind::IsADirectory => {
+            ErrorKind::Diverged
+        }
+        _ => ErrorKind::Io,
+    };
+    Error::new(kind, format!("{what} ({}) failed", path.display())).with_source(error)
+}
+
+/// Files held open, the least recently used of them closed first.
+#[derive(Debug, Default)]
+struct OpenFiles {
+    files: BTreeMap<Fnode, (Arc<dyn File>, u64)>,
+    uses: VecDeque<(Fnode, u64)>,
+    clock: u64,
+}
+
+impl OpenFiles {
+    fn get(&mut self, fnode: Fnode) -> Option<Arc<dyn File>> {
+        self.clock += 1;
+        let (file, used) = self.files.get_mut(&fnode)?;
+        *used = self.clock;
+        let file = Arc::clone(file);
+        self.note_use(fnode);
+        Some(file)
+    }
+
+    fn insert(&mut self, fnode: Fnode, file: Arc<dyn File>) {
+        self.clock += 1;
+        self.files.insert(fnode, (file, self.clock));
+        self.note_use(fnode);
+        while self.files.len() > OPEN_FILES_MAX {
+            let Some((fnode, at)) = self.uses.pop_front() else { break };
+            if self.files.get(&fnode).is_some_and(|(_, used)| *used == at) {
+                self.files.remove(&fnode);
+            }
+        }
+    }
+
+    fn remove(&mut self, fnode: Fnode) {
+        self.files.remove(&fnode);
+    }
+
+    /// Appends a use; forgets uses that were followed by a later one once they outnumber the files.
+    fn note_use(&mut self, fnode: Fnode) {
+        if self.uses.back().is_some_and(|(last, _)| *last == fnode) {
+            self.uses.pop_back();
+        }
+        self.uses.push_back((fnode, self.clock));
+        if self.uses.len() > 8 * OPEN_FILES_MAX {
+            let files = &self.files;
+            self.uses.retain(|(fnode, at)| files.get(fnode).is_some_and(|(_, used)| used == at));
+        }
+    }
+}
