@@ -9,6 +9,7 @@
 
 #[cfg(any(test, feature = "conformance"))]
 pub mod conformance;
+mod fragments;
 mod memory;
 pub(crate) mod registers;
 
@@ -18,6 +19,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
+pub use self::fragments::{FragmentJournal, FragmentJournals, FragmentName, InvalidFragmentName};
 pub use self::memory::{MemoryJournal, MemoryJournals};
 pub use self::registers::{Register, RegisterSelector, RegisterSet};
 use crate::clock::Deadline;
@@ -253,6 +255,13 @@ impl ReadRange {
     /// Reads from `begin` on, following the head.
     pub const fn follow(begin: Offset) -> Self {
         Self { begin, end: None }
+    }
+
+    /// Refuses a range that ends before it begins.
+    pub(crate) fn check(self, journal: &JournalName) -> Result<(), JournalError> {
+        let Some(end) = self.end.filter(|&end| end < self.begin) else { return Ok(()) };
+        let what = format!("a range from {} to {end} ends before it begins", self.begin);
+        Err(JournalError::Invalid { journal: journal.clone(), what })
     }
 }
 

@@ -266,9 +266,7 @@ impl Journal for MemoryJournal {
     }
 
     fn read(&self, range: ReadRange) -> Result<Box<dyn JournalReader>, JournalError> {
-        if let Some(end) = range.end.filter(|&end| end < range.begin) {
-            return Err(self.invalid(format!("a range from {} to {end} ends before it begins", range.begin)));
-        }
+        range.check(&self.name)?;
         Ok(Box::new(MemoryReader {
             shared: Arc::clone(&self.shared),
             offset: range.begin,
