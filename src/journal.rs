@@ -9,6 +9,7 @@
 
 #[cfg(any(test, feature = "conformance"))]
 pub mod conformance;
+mod file;
 mod fragments;
 mod memory;
 pub(crate) mod registers;
@@ -19,6 +20,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
+pub use self::file::{CutTail, FileJournal, FileJournalOptions, FileJournals};
 pub use self::fragments::{FragmentJournal, FragmentJournals, FragmentName, InvalidFragmentName};
 pub use self::memory::{MemoryJournal, MemoryJournals};
 pub use self::registers::{Register, RegisterSelector, RegisterSet};

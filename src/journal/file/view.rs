@@ -1,0 +1,204 @@
+//! The view of a journal that readers have: where the head is, which open files lead there, what is sealed.
+//!
+//! *Invariants.* Nothing here changes a file, except that waiters are woken through the mapped head.
+//!
+//! *Does not* show a byte above the head.
+
+use std::io;
+use std::path::PathBuf;
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use super::head::SharedHead;
+use super::layout::HeadWord;
+use super::open_file::{Mark, OpenFile};
+use super::place::{Place, Sealed, StateName};
+use super::recover::Survey;
+use super::seal::{self, Link};
+use crate::clock::Deadline;
+use crate::ids::Offset;
+use crate::journal::{Head, JournalError};
+use crate::vfs::OpenMode;
+
+/// The longest a waiter sleeps without a look at a journal that nobody appends to.
+const NAP: Duration = Duration::from_secs(1);
+
+/// The view that one handle and its readers share.
+#[derive(Debug)]
+pub(super) struct View {
+    pub(super) place: Place,
+    state: Mutex<State>,
+    /// Signalled to wake waiters of a journal that stands still.
+    woken: Condvar,
+}
+
+#[derive(Debug)]
+struct State {
+    source: Source,
+    /// How often waiters were woken while the journal stood still.
+    wakes: u64,
+    /// The open file that the head named last, and how far its records were followed.
+    current: Option<(Arc<OpenFile>, Mark)>,
+}
+
+/// Where the head comes from.
+#[derive(Clone, Debug)]
+pub(super) enum Source {
+    /// From the words that the appenders move.
+    Live(SharedHead),
+    /// From the files: no process of this boot has opened the journal for appends.
+    Still(Arc<Survey>),
+}
+
+/// The head at one moment.
+#[derive(Clone, Debug)]
+pub(super) struct Now {
+    pub(super) head: Offset,
+    /// Changes when waiters are woken.
+    moves: u64,
+    /// The head word, and the open file that it names, where the journal is live.
+    live: Option<(HeadWord, Arc<OpenFile>)>,
+}
+
+impl Now {
+    /// Returns the open file that takes appends, as far as it is committed.
+    pub(super) fn current(&self) -> Option<Link> {
+        self.live.as_ref().map(|(word, file)| Link { file: Arc::clone(file), len: word.len })
+    }
+}
+
+/// A sealed fragment of the journal and where it lies.
+#[derive(Clone, Debug)]
+pub(super) struct SealedFile {
+    pub(super) sealed: Sealed,
+    pub(super) path: PathBuf,
+}
+
+impl View {
+    pub(super) fn new(place: Place, source: Source) -> Self {
+        Self { place, state: Mutex::new(State { source, wakes: 0, current: None }), woken: Condvar::new() }
+    }
+
+    /// Returns where the head is.
+    pub(super) fn now(&self) -> Result<Now, JournalError> {
+        let mut state = self.lock();
+        match state.source.clone() {
+            Source::Live(head) => {
+                let moves = head.moves();
+                let word = self.follow(&mut state, &head)?;
+                let Some((file, _)) = &state.current else {
+                    return Err(self.place.unavailable("the open file"));
+                };
+                Ok(Now { head: file.offset(word.len), moves, live: Some((word, Arc::clone(file))) })
+            }
+            Source::Still(survey) => Ok(Now { head: survey.head, moves: state.wakes, live: None }),
+        }
+    }
+
+    /// Returns the head with its registers.
+    pub(super) fn head(&self) -> Result<Head, JournalError> {
+        let mut state = self.lock();
+        match state.source.clone() {
+            Source::Live(head) => {
+                let word = self.follow(&mut state, &head)?;
+                let Some((file, mark)) = &mut state.current else {
+                    return Err(self.place.unavailable("the open file"));
+                };
+                file.advance(&self.place, mark, word.len, false)?;
+                Ok(Head::new(file.offset(mark.len), mark.registers.clone()))
+            }
+            Source::Still(survey) => Ok(Head::new(survey.head, survey.registers.clone())),
+        }
+    }
+
+    /// Checks the content of the open file against its commits.
+    pub(super) fn check(&self) -> Result<(), JournalError> {
+        let Some(link) = self.now()?.current() else { return Ok(()) };
+        link.file.advance(&self.place, &mut link.file.start(), link.len, true)
+    }
+
+    /// Returns the open files up to `now`, in order of their offsets.
+    pub(super) fn chain(&self, now: &Now) -> Result<Vec<Link>, JournalError> {
+        if let Some(current) = now.current() {
+            let mut chain = seal::predecessors(&self.place, &current.file.header, OpenMode::Read)?;
+            chain.push(current);
+            return Ok(chain);
+        }
+        match &self.lock().source {
+            Source::Still(survey) => Ok(survey.chain.clone()),
+            Source::Live(_) => Ok(Vec::new()),
+        }
+    }
+
+    /// Sleeps until the head moved or [`View::wake`] was called after `now` was had, or `deadline` passes; may
+    /// wake for no reason.
+    pub(super) fn wait(&self, now: &Now, deadline: Deadline) {
+        let state = self.lock();
+        match (&state.source, &now.live) {
+            (Source::Live(head), Some(_)) => {
+                let head = head.clone();
+                drop(state);
+                head.wait(now.moves, deadline);
+            }
+            (Source::Live(_), None) => {}
+            (Source::Still(_), _) => {
+                let nap = deadline.or_after(NAP).remaining();
+                let waited = self.woken.wait_timeout_while(state, nap, |state| state.wakes == now.moves);
+                let mut state = waited.unwrap_or_else(PoisonError::into_inner).0;
+                // Somebody may have opened the journal for appends meanwhile.
+                if let Ok(Some(head)) = super::live_head(&self.place, OpenMode::Read) {
+                    state.source = Source::Live(head);
+                }
+            }
+        }
+    }
+
+    /// Wakes all waiters.
+    pub(super) fn wake(&self) {
+        let mut state = self.lock();
+        state.wakes = state.wakes.wrapping_add(1);
+        if let Source::Live(head) = &state.source {
+            head.wake();
+        }
+        self.woken.notify_all();
+    }
+
+    /// Moves to the open file that the head word names, and returns the word.
+    fn follow(&self, state: &mut State, head: &SharedHead) -> Result<HeadWord, JournalError> {
+        loop {
+            let word = head.load();
+            if state.current.as_ref().is_some_and(|(file, _)| file.header.id == word.file) {
+                return Ok(word);
+            }
+            let file = OpenFile::open_named_by(&self.place, head, OpenMode::Read)?;
+            let mark = file.start();
+            state.current = Some((Arc::new(file), mark));
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Lists the sealed fragments, in order of their offsets. What is between its open and its sealed name counts.
+pub(super) fn sealed_files(place: &Place) -> Result<Vec<SealedFile>, JournalError> {
+    let mut files = Vec::new();
+    // In this order: a file that moves from one folder to the other meanwhile is seen in one of them.
+    for name in place.state_names()? {
+        if let StateName::Sealing(sealed) = name {
+            files.push(SealedFile { sealed, path: place.sealing_path(sealed) });
+        }
+    }
+    let entries = match place.fs.read_dir(&place.content) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Vec::new(),
+        entries => entries.map_err(|error| place.io("listing the fragments", error))?,
+    };
+    for sealed in entries.iter().filter_map(|entry| Sealed::parse(entry.name.to_str()?.strip_suffix(".raw")?))
+    {
+        files.retain(|file| file.sealed != sealed);
+        files.push(SealedFile { sealed, path: place.sealed_path(sealed) });
+    }
+    files.sort_by_key(|file| (file.sealed.begin, file.sealed.end));
+    Ok(files)
+}
