@@ -11,8 +11,10 @@ mod op;
 pub mod player;
 #[cfg(any(test, feature = "conformance"))]
 pub(crate) mod prng;
+pub mod recorded_fs;
 pub mod recorder;
 pub mod segment;
+pub mod tracker;
 pub mod vfs;
 pub mod wire;
 
@@ -22,5 +24,7 @@ pub use fsm::{Fsm, FsmOptions};
 pub use hints::FsmHints;
 pub use ids::{Author, Checksum, Fnode, InvalidName, InvalidPath, JournalName, LogPath, Offset, SeqNo};
 pub use op::{Mark, OpBody, Payload, RecordedOp};
+pub use recorded_fs::RecordedFs;
 pub use recorder::{Recorder, RecorderOptions};
 pub use segment::{Segment, SegmentSet};
+pub use tracker::Tracker;

@@ -17,7 +17,7 @@ mod position;
 mod resolve;
 mod state;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 mod transaction;
 
 use std::fmt;

@@ -25,28 +25,28 @@ use crate::journal::{
 use crate::op::{OpBody, Payload, RecordedOp};
 use crate::wire::{Step, decode_frame, decode_op, encode_op};
 
-pub(super) const A: u32 = 1001;
-pub(super) const B: u32 = 1002;
+pub(crate) const A: u32 = 1001;
+pub(crate) const B: u32 = 1002;
 
-pub(super) fn author(number: u32) -> Author {
+pub(crate) fn author(number: u32) -> Author {
     Author::new(number).unwrap()
 }
 
-pub(super) fn log_name() -> JournalName {
+pub(crate) fn log_name() -> JournalName {
     JournalName::new("acme/orders").unwrap()
 }
 
-pub(super) fn path(path: &str) -> LogPath {
+pub(crate) fn path(path: &str) -> LogPath {
     LogPath::rooted(path.as_bytes()).unwrap()
 }
 
-pub(super) fn soon() -> Deadline {
+pub(crate) fn soon() -> Deadline {
     Deadline::after(Duration::from_secs(20))
 }
 
 /// What happens to one append.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub(super) enum Fault {
+pub(crate) enum Fault {
     /// Nothing bad.
     None,
     /// It commits, and the reply is lost.
@@ -61,21 +61,21 @@ pub(super) enum Fault {
 
 /// A journal whose appends go wrong as they are told to, in order.
 #[derive(Debug)]
-pub(super) struct Flaky {
-    pub(super) inner: Arc<MemoryJournal>,
-    pub(super) capabilities: Capabilities,
+pub(crate) struct Flaky {
+    pub(crate) inner: Arc<MemoryJournal>,
+    pub(crate) capabilities: Capabilities,
     faults: Mutex<VecDeque<Fault>>,
     delayed: Mutex<Vec<Append>>,
     held: Mutex<Vec<(Append, Completer<Appended, JournalError>)>>,
-    pub(super) sent: Mutex<Vec<Append>>,
+    pub(crate) sent: Mutex<Vec<Append>>,
 }
 
 impl Flaky {
-    pub(super) fn new(faults: impl IntoIterator<Item = Fault>) -> Arc<Self> {
+    pub(crate) fn new(faults: impl IntoIterator<Item = Fault>) -> Arc<Self> {
         Self::over(MemoryJournals::new().journal(&log_name()), faults)
     }
 
-    pub(super) fn over(inner: Arc<MemoryJournal>, faults: impl IntoIterator<Item = Fault>) -> Arc<Self> {
+    pub(crate) fn over(inner: Arc<MemoryJournal>, faults: impl IntoIterator<Item = Fault>) -> Arc<Self> {
         Arc::new(Self {
             inner,
             capabilities: Capabilities::ALL,
@@ -87,13 +87,13 @@ impl Flaky {
     }
 
     /// Lets the delayed copies arrive; returns what became of each.
-    pub(super) fn deliver_delayed(&self) -> Vec<Result<Appended, JournalError>> {
+    pub(crate) fn deliver_delayed(&self) -> Vec<Result<Appended, JournalError>> {
         let delayed = std::mem::take(&mut *self.delayed.lock().unwrap());
         delayed.into_iter().map(|append| self.inner.append(append, soon())).collect()
     }
 
     /// Answers the appends that are held, in order.
-    pub(super) fn release(&self) {
+    pub(crate) fn release(&self) {
         loop {
             let held = std::mem::take(&mut *self.held.lock().unwrap());
             if held.is_empty() {
@@ -155,18 +155,18 @@ impl Journal for Flaky {
     }
 }
 
-pub(super) fn options() -> RecorderOptions {
+pub(crate) fn options() -> RecorderOptions {
     RecorderOptions::default().resolve_max(Duration::from_secs(20))
 }
 
 /// Starts the first recorder of a log.
-pub(super) fn record(journal: &Arc<Flaky>) -> Recorder {
+pub(crate) fn record(journal: &Arc<Flaky>) -> Recorder {
     let journal = Arc::clone(journal);
     Recorder::new(journal, Fsm::new(log_name()), Offset::ZERO, author(A), options()).unwrap()
 }
 
 /// Takes the log over as a player does: reads it, appends a no-op that sets the register, and records on.
-pub(super) fn take_over(journal: &Arc<Flaky>, number: u32) -> Recorder {
+pub(crate) fn take_over(journal: &Arc<Flaky>, number: u32) -> Recorder {
     let mut fsm = replay(&journal.inner);
     let head = journal.head(soon()).unwrap().offset;
     let (frame, _) = op(&fsm, number, OpBody::NoOp);
@@ -178,7 +178,7 @@ pub(super) fn take_over(journal: &Arc<Flaky>, number: u32) -> Recorder {
 }
 
 /// Encodes the operation that comes next in `fsm`; a write is one of ten bytes.
-pub(super) fn op(fsm: &Fsm, number: u32, body: OpBody) -> (Vec<u8>, RecordedOp) {
+pub(crate) fn op(fsm: &Fsm, number: u32, body: OpBody) -> (Vec<u8>, RecordedOp) {
     let write = matches!(body, OpBody::Write { .. });
     let op = RecordedOp {
         seq_no: fsm.next_seq_no(),
@@ -198,7 +198,7 @@ fn apply(fsm: &mut Fsm, frame: &[u8], begin: Offset, end: Offset) {
     fsm.apply(&decode_op(&frame[8..]).unwrap(), &frame[8..], span).unwrap();
 }
 
-pub(super) fn content(journal: &MemoryJournal) -> Vec<u8> {
+pub(crate) fn content(journal: &MemoryJournal) -> Vec<u8> {
     let head = journal.head(soon()).unwrap().offset;
     let mut reader = journal.read(ReadRange::bounded(Offset::ZERO, head)).unwrap();
     let mut content = Vec::new();
@@ -209,7 +209,7 @@ pub(super) fn content(journal: &MemoryJournal) -> Vec<u8> {
 }
 
 /// Decodes a log from its first byte: the operations that a reader accepts, with their offsets and payloads.
-pub(super) fn accepted(journal: &MemoryJournal) -> (Fsm, Vec<(RecordedOp, Bytes)>) {
+pub(crate) fn accepted(journal: &MemoryJournal) -> (Fsm, Vec<(RecordedOp, Bytes)>) {
     let content = Bytes::from(content(journal));
     let (mut fsm, mut at, mut ops) = (Fsm::new(log_name()), 0, Vec::new());
     loop {
@@ -233,13 +233,13 @@ pub(super) fn accepted(journal: &MemoryJournal) -> (Fsm, Vec<(RecordedOp, Bytes)
     }
 }
 
-pub(super) fn replay(journal: &MemoryJournal) -> Fsm {
+pub(crate) fn replay(journal: &MemoryJournal) -> Fsm {
     accepted(journal).0
 }
 
 /// Waits for everything, and checks that the log holds the recorder's history at the recorder's offsets.
 #[track_caller]
-pub(super) fn assert_log_is_history(journal: &Flaky, recorder: &Recorder) {
+pub(crate) fn assert_log_is_history(journal: &Flaky, recorder: &Recorder) {
     let end = recorder.barrier().unwrap().wait(soon()).unwrap();
     let fsm = replay(&journal.inner);
     assert_eq!(recorder.with_fsm(|fsm| fsm.hints(&log_name())), fsm.hints(&log_name()));
@@ -252,7 +252,7 @@ pub(super) fn assert_log_is_history(journal: &Flaky, recorder: &Recorder) {
 
 /// Waits for everything to fail, and checks that the failure stays.
 #[track_caller]
-pub(super) fn assert_fails_for_good(recorder: &Recorder, kind: ErrorKind) -> Error {
+pub(crate) fn assert_fails_for_good(recorder: &Recorder, kind: ErrorKind) -> Error {
     let outcome = recorder.barrier().and_then(|mut barrier| barrier.wait(soon()));
     let error = outcome.expect_err("the barrier claims durability");
     assert_eq!(error.kind(), kind, "{error}");
