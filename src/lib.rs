@@ -4,6 +4,7 @@ pub mod clock;
 pub mod completion;
 mod error;
 pub mod fsm;
+pub mod hint_store;
 pub mod hints;
 mod ids;
 pub mod journal;

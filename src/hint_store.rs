@@ -1,0 +1,186 @@
+//! The seam to stored hints: a few hint sets of a shard, the newest of which a player begins with.
+//!
+//! *Invariants.* Sets of one log are ordered by the point of history that they describe, not by when they
+//! arrived: what a paused writer stores late does not win, and is refused. A set that cannot be read does not
+//! hide the others.
+//!
+//! *Does not* decide which candidate can be played: that takes the journal (`replica`).
+
+pub mod directory;
+pub mod memory;
+
+use std::cmp::Ordering;
+use std::fmt;
+
+pub use self::directory::DirectoryHints;
+pub use self::memory::MemoryHints;
+use crate::clock::Deadline;
+use crate::error::{Error, ErrorKind, Result};
+use crate::hints::FsmHints;
+use crate::ids::{JournalName, Offset, SeqNo};
+
+/// Hint sets of one shard.
+///
+/// ```
+/// use std::time::Duration;
+/// use recoverylog::hint_store::{HintStore, MemoryHints};
+/// use recoverylog::{Deadline, FsmHints, JournalName};
+///
+/// # fn main() -> recoverylog::Result<()> {
+/// let soon = Deadline::after(Duration::from_secs(1));
+/// let log = JournalName::new("acme/orders").unwrap();
+/// let store = MemoryHints::new();
+/// store.store(&FsmHints::empty(log.clone()), soon)?;
+/// let candidates = store.candidates(&log, soon)?;
+/// assert_eq!(candidates[0].hints.as_ref().unwrap().log, Some(log));
+/// # Ok(())
+/// # }
+/// ```
+pub trait HintStore: fmt::Debug + Send + Sync {
+    /// Returns every stored set, the best candidate for playing `log` first: sets of that log before those of
+    /// others, newer before older, and those that cannot be read last.
+    ///
+    /// # Errors
+    /// `Io` or `Unavailable` where nothing can be listed. A set that cannot be read is a candidate with an error.
+    fn candidates(&self, log: &JournalName, deadline: Deadline) -> Result<Vec<Candidate>>;
+
+    /// Stores a set durably.
+    ///
+    /// # Errors
+    /// `Fenced` where a newer set of the same log is stored, by another author; `Invalid` where the caller's own
+    /// newer set is. Nothing was stored then.
+    fn store(&self, hints: &FsmHints, deadline: Deadline) -> Result<()>;
+}
+
+/// A stored hint set.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct Candidate {
+    /// Where the set is stored, for messages.
+    pub name: String,
+    /// The set, or why it cannot be read.
+    pub hints: Result<FsmHints>,
+}
+
+impl Candidate {
+    /// Makes a candidate.
+    pub fn new(name: impl Into<String>, hints: Result<FsmHints>) -> Self {
+        Self { name: name.into(), hints }
+    }
+}
+
+/// The point of history that a set describes: its place among the sets of one log.
+#[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
+struct Age(Option<SeqNo>, Offset);
+
+impl Age {
+    fn of(hints: &FsmHints) -> Self {
+        let segments = hints.files.iter().flat_map(|file| &file.segments);
+        let reached = segments.map(|segment| segment.end_offset.unwrap_or(segment.first_offset)).max();
+        let offset = hints.as_of.map(|as_of| as_of.offset).or(reached).unwrap_or(Offset::ZERO);
+        Self(hints.last_seq_no(), offset)
+    }
+}
+
+/// Sorts candidates as [`HintStore::candidates`] promises; those that are equally good keep their order.
+pub fn sort_candidates(candidates: &mut [Candidate], log: &JournalName) {
+    candidates.sort_by(|a, b| match (&a.hints, &b.hints) {
+        (Ok(a), Ok(b)) => {
+            let is_of_log = |hints: &FsmHints| hints.log.as_ref() == Some(log);
+            is_of_log(b).cmp(&is_of_log(a)).then_with(|| Age::of(b).cmp(&Age::of(a)))
+        }
+        (Ok(_), Err(_)) => Ordering::Less,
+        (Err(_), Ok(_)) => Ordering::Greater,
+        (Err(_), Err(_)) => Ordering::Equal,
+    });
+}
+
+/// Checks that no set in `stored` of the same log is newer than `hints`.
+pub(crate) fn refuse_older<'a>(
+    hints: &FsmHints,
+    stored: impl IntoIterator<Item = &'a FsmHints>,
+) -> Result<()> {
+    let of_log = stored.into_iter().filter(|other| other.log == hints.log);
+    let Some(newer) =
+        of_log.filter(|other| Age::of(other) > Age::of(hints)).max_by_key(|other| Age::of(other))
+    else {
+        return Ok(());
+    };
+    let author = |hints: &FsmHints| hints.as_of.and_then(|as_of| as_of.author);
+    let kind = if author(hints) == author(newer) { ErrorKind::Invalid } else { ErrorKind::Fenced };
+    let seq_no = |hints: &FsmHints| hints.last_seq_no().map_or(0, SeqNo::get);
+    let error = Error::new(kind, "newer hints of this log are stored already").expected(
+        format_args!("hints past seq-no {}", seq_no(newer)),
+        format_args!("hints up to seq-no {}", seq_no(hints)),
+    );
+    Err(match &hints.log {
+        Some(log) => error.in_log(log),
+        None => error,
+    })
+}
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use std::time::Duration;
+
+    use super::*;
+    use crate::hints::AsOf;
+    use crate::ids::{Author, Checksum};
+
+    pub(crate) fn hints(log: &str, seq_no: i64, author: u32) -> FsmHints {
+        FsmHints {
+            as_of: Some(AsOf {
+                offset: Offset::new(seq_no as u64 * 10).unwrap(),
+                seq_no: SeqNo::new(seq_no),
+                checksum: Checksum::new(seq_no as u32),
+                author: Author::new(author),
+                unix_nanos: seq_no,
+            }),
+            ..FsmHints::empty(JournalName::new(log).unwrap())
+        }
+    }
+
+    /// What every store must do; each runs it.
+    pub(crate) fn keeps_the_promises_of_a_hint_store(store: &dyn HintStore) {
+        let soon = Deadline::after(Duration::from_secs(10));
+        let log = JournalName::new("a/log").unwrap();
+        let stored = |expected: &[(&str, i64)]| {
+            let candidates = store.candidates(&log, soon).unwrap();
+            let found: Vec<_> = candidates
+                .iter()
+                .map(|candidate| candidate.hints.as_ref().unwrap())
+                .map(|hints| (hints.log.as_ref().unwrap().as_str(), hints.last_seq_no().unwrap().get()))
+                .collect();
+            assert_eq!(found, expected);
+        };
+        stored(&[]);
+        store.store(&hints("b/log", 50, 1), soon).unwrap();
+        store.store(&hints("a/log", 10, 1), soon).unwrap();
+        store.store(&hints("a/log", 30, 2), soon).unwrap();
+        stored(&[("a/log", 30), ("a/log", 10), ("b/log", 50)]);
+        // A writer that was paused stores late.
+        assert_eq!(store.store(&hints("a/log", 20, 1), soon).unwrap_err().kind(), ErrorKind::Fenced);
+        assert_eq!(store.store(&hints("a/log", 20, 2), soon).unwrap_err().kind(), ErrorKind::Invalid);
+        stored(&[("a/log", 30), ("a/log", 10), ("b/log", 50)]);
+        // The same point again is no older.
+        store.store(&hints("a/log", 30, 2), soon).unwrap();
+        assert_eq!(
+            store.candidates(&log, soon).unwrap()[0].hints.as_ref().unwrap().last_seq_no().unwrap().get(),
+            30
+        );
+    }
+
+    #[test]
+    fn what_cannot_be_read_comes_last() {
+        let log = JournalName::new("a/log").unwrap();
+        let unreadable = Error::new(ErrorKind::Corrupt, "unreadable");
+        let mut candidates = [
+            Candidate::new("x", Err(unreadable)),
+            Candidate::new("old", Ok(hints("a/log", 1, 1))),
+            Candidate::new("foreign", Ok(hints("b/log", 9, 1))),
+            Candidate::new("new", Ok(hints("a/log", 2, 1))),
+        ];
+        sort_candidates(&mut candidates, &log);
+        assert_eq!(candidates.each_ref().map(|c| c.name.as_str()), ["new", "old", "foreign", "x"]);
+    }
+}

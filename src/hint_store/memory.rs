@@ -1,0 +1,58 @@
+//! Hint sets in memory, for tests and examples.
+//!
+//! *Invariants.* As those of the seam.
+//!
+//! *Does not* survive its process.
+
+use std::sync::{Mutex, PoisonError};
+
+use super::{Candidate, HintStore, refuse_older, sort_candidates};
+use crate::clock::Deadline;
+use crate::error::Result;
+use crate::hints::FsmHints;
+use crate::ids::JournalName;
+
+/// Hint sets in memory.
+#[derive(Debug, Default)]
+pub struct MemoryHints {
+    sets: Mutex<Vec<FsmHints>>,
+}
+
+impl MemoryHints {
+    /// Makes an empty store.
+    pub fn new() -> Self {
+        Self::default()
+    }
+}
+
+impl HintStore for MemoryHints {
+    fn candidates(&self, log: &JournalName, _deadline: Deadline) -> Result<Vec<Candidate>> {
+        let sets = self.sets.lock().unwrap_or_else(PoisonError::into_inner);
+        let name = |index: usize| format!("hint set {index} in memory");
+        let mut candidates: Vec<_> = sets
+            .iter()
+            .enumerate()
+            .map(|(index, set)| Candidate::new(name(index), Ok(set.clone())))
+            .collect();
+        sort_candidates(&mut candidates, log);
+        Ok(candidates)
+    }
+
+    fn store(&self, hints: &FsmHints, _deadline: Deadline) -> Result<()> {
+        let mut sets = self.sets.lock().unwrap_or_else(PoisonError::into_inner);
+        refuse_older(hints, sets.iter())?;
+        sets.push(hints.clone());
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::hint_store::tests::keeps_the_promises_of_a_hint_store;
+
+    #[test]
+    fn memory_hints_keep_the_promises_of_a_hint_store() {
+        keeps_the_promises_of_a_hint_store(&MemoryHints::new());
+    }
+}
