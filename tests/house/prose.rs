@@ -172,3 +172,12 @@ fn the_table_of_errors_is_that_of_the_code() {
         kinds.iter().map(|kind| (format!("{kind:?}"), kind.exit_code().to_string())).collect();
     assert_eq!(told, coded.iter().map(|(kind, code)| (kind.as_str(), code.as_str())).collect::<Vec<_>>());
 }
+
+#[test]
+fn the_example_of_the_readme_is_part_of_one_that_runs() {
+    let (readme, example) = (read("README.md"), read("examples/takeover.rs"));
+    let block = readme.split("```rust\n").nth(1).unwrap().split("```").next().unwrap();
+    let runs: BTreeSet<&str> = example.lines().map(str::trim).collect();
+    let lacking = block.lines().filter(|line| !line.is_empty() && !runs.contains(line.trim()));
+    assert_none(&lacking.map(|line| format!("not in the example: {line}")).collect::<Vec<_>>());
+}
