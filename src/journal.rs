@@ -9,6 +9,7 @@
 
 #[cfg(any(test, feature = "conformance"))]
 pub mod conformance;
+mod faulty;
 mod file;
 mod fragments;
 mod memory;
@@ -20,6 +21,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
+pub use self::faulty::{AppendFault, FaultyJournal, FaultyJournals, ReadFault};
 pub use self::file::{CutTail, FileJournal, FileJournalOptions, FileJournals};
 pub use self::fragments::{FragmentJournal, FragmentJournals, FragmentName, InvalidFragmentName};
 pub use self::memory::{MemoryJournal, MemoryJournals};

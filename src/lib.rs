@@ -10,7 +10,6 @@ mod ids;
 pub mod journal;
 mod op;
 pub mod player;
-#[cfg(any(test, feature = "conformance"))]
 pub(crate) mod prng;
 pub mod recorded_fs;
 pub mod recorder;
