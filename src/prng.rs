@@ -27,6 +27,11 @@ impl SplitMix64 {
         // The high half of the product maps the whole range on [0, bound) without a division.
         ((self.next_u64() as u128 * bound as u128) >> 64) as u64
     }
+
+    /// Returns true once in `times`, on average.
+    pub(crate) const fn one_in(&mut self, times: u64) -> bool {
+        self.below(times) == 0
+    }
 }
 
 #[cfg(test)]
@@ -42,9 +47,14 @@ mod tests {
     }
 
     #[test]
-    fn numbers_stay_below_their_bound() {
+    fn below_reaches_every_number_and_no_other() {
         let mut random = SplitMix64::new(7);
+        let mut seen = [0; 5];
+        for _ in 0..1000 {
+            seen[random.below(5) as usize] += 1;
+        }
+        assert!(seen.iter().all(|count| *count > 100), "{seen:?}");
         assert_eq!(random.below(0), 0);
-        assert!((0..1000).all(|_| random.below(3) < 3));
+        assert!(random.one_in(1));
     }
 }

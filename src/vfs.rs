@@ -14,7 +14,6 @@ mod faulty;
 mod memory;
 #[cfg(unix)]
 mod os;
-pub(crate) mod random;
 
 use std::any::Any;
 use std::ffi::OsString;

@@ -181,7 +181,7 @@ impl State {
         let planned = self.append_faults.remove(&number).filter(|fault| in_memory || !of_registers(fault));
         let fault = planned.or_else(|| {
             let random = self.random.as_mut()?;
-            if random.numbers.below(random.appends_per_fault) != 0 {
+            if !random.numbers.one_in(random.appends_per_fault) {
                 return None;
             }
             Some(match random.numbers.below(if in_memory { 8 } else { 6 }) {
@@ -205,7 +205,7 @@ impl State {
         let fault = self.read_faults.remove(&number).or_else(|| {
             let random = self.random.as_mut()?;
             // A random stall would last until a deadline.
-            (random.numbers.below(random.reads_per_fault) == 0).then_some(ReadFault::Failed)
+            random.numbers.one_in(random.reads_per_fault).then_some(ReadFault::Failed)
         })?;
         let fault = if can_stall { fault } else { ReadFault::Failed };
         *self.counts.entry(fault.name()).or_default() += 1;

@@ -17,9 +17,9 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
 use super::memory::{MemoryFile, MemoryFs};
-use super::random::SplitMix64;
 use super::{DirEntry, File, FileSystem, LockMode, Metadata, OpenMode, SharedWords};
 use crate::clock::Deadline;
+use crate::prng::SplitMix64;
 
 /// A call at which a fault can be injected.
 #[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]

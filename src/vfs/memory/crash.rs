@@ -13,7 +13,7 @@ use std::sync::Arc;
 use super::content::{Content, PAGE, SECTOR};
 use super::node::{Change, Node, State};
 use super::tree::{Directory, Entry, Names, ROOT, Tree};
-use crate::vfs::random::SplitMix64;
+use crate::prng::SplitMix64;
 
 /// What happens in a crash to changes that were not synced.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]

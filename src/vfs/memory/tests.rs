@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering::SeqCst;
 
 use super::{CrashPlan, MemoryFs};
-use crate::vfs::random::SplitMix64;
+use crate::prng::SplitMix64;
 use crate::vfs::{File, FileKind, FileSystem, LockMode, OpenMode};
 
 fn open(fs: &MemoryFs, path: &str, mode: OpenMode) -> Arc<dyn File> {
