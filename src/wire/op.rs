@@ -61,8 +61,22 @@ const MARK_NAME: Key = key(2, LEN);
 /// [`OpError`] where the bytes are no such message, or are one that cannot be applied or read past.
 #[inline]
 pub fn decode_op(message: &[u8]) -> Result<RecordedOp, OpError> {
-    match decode_recorded(message) {
-        Some(op) => Ok(op),
+    // The operation is built in place, once its parts are known: moving it costs as much as decoding it.
+    match Recorded::decode(message) {
+        Some(Recorded { seq_no, checksum, author, member }) => {
+            let (body, payload) = match member {
+                Member::Write { fnode, offset, payload } => (OpBody::Write { fnode, offset }, Some(payload)),
+                Member::NoOp => (OpBody::NoOp, None),
+                Member::Create { path } => (OpBody::Create { path: LogPath::from_bytes(path) }, None),
+                Member::Link { fnode, path } => {
+                    (OpBody::Link { fnode, path: LogPath::from_bytes(path) }, None)
+                }
+                Member::Unlink { fnode, path } => {
+                    (OpBody::Unlink { fnode, path: LogPath::from_bytes(path) }, None)
+                }
+            };
+            Ok(RecordedOp { seq_no, checksum, author, body, payload, mark: None })
+        }
         None => decode_any(message),
     }
 }
@@ -81,83 +95,107 @@ pub fn encode_op(op: &RecordedOp, out: &mut Vec<u8>) -> Result<Range<usize>, Enc
     result
 }
 
-/// Decodes what a recorder writes: each field at most once, in ascending order, none unknown, no varint longer
-/// than 9 bytes and so no negative number. `None` for anything else.
-#[inline]
-fn decode_recorded(message: &[u8]) -> Option<RecordedOp> {
-    let mut fields = Fields(message);
-    let seq_no = SeqNo::new(fields.int64(SEQ_NO)?);
-    let checksum = Checksum::new(fields.fixed32(CHECKSUM)?);
-    let author = Author::new(fields.fixed32(AUTHOR)?);
-    let (body, payload) = match fields.0.split_first() {
-        None => (OpBody::NoOp, None),
-        Some((&member, rest)) => {
-            let mut member_fields = Fields(rest).len_to_end()?;
-            let decoded = match Key::from(member) {
-                WRITE => {
-                    let fnode = Fnode::new(SeqNo::new(member_fields.int64(WRITE_FNODE)?));
-                    let offset = member_fields.int64(WRITE_OFFSET)? as u64;
-                    let len = member_fields.int64(WRITE_LENGTH)? as u64;
-                    let has_crc32c = member_fields.take_key(WRITE_CRC32C);
-                    let crc32c = if has_crc32c { Some(member_fields.word()?) } else { None };
-                    (OpBody::Write { fnode, offset }, Some(Payload { len, crc32c }))
-                }
-                CREATE => (OpBody::Create { path: member_fields.path(CREATE_PATH)? }, None),
-                LINK => {
-                    let fnode = Fnode::new(SeqNo::new(member_fields.int64(LINK_FNODE)?));
-                    (OpBody::Link { fnode, path: member_fields.path(LINK_PATH)? }, None)
-                }
-                UNLINK => {
-                    let fnode = Fnode::new(SeqNo::new(member_fields.int64(LINK_FNODE)?));
-                    (OpBody::Unlink { fnode, path: member_fields.path(LINK_PATH)? }, None)
-                }
-                _ => return None,
-            };
-            if !member_fields.0.is_empty() {
-                return None;
-            }
-            decoded
-        }
-    };
-    Some(RecordedOp { seq_no, checksum, author, body, payload, mark: None })
+/// An operation in the form that recorders write: each field at most once, in ascending order, none unknown, no
+/// varint longer than 9 bytes and so no negative number.
+struct Recorded<'a> {
+    seq_no: SeqNo,
+    checksum: Checksum,
+    author: Option<Author>,
+    member: Member<'a>,
+}
+
+/// The member of an operation that recorders write often.
+enum Member<'a> {
+    NoOp,
+    Create { path: &'a [u8] },
+    Link { fnode: Fnode, path: &'a [u8] },
+    Unlink { fnode: Fnode, path: &'a [u8] },
+    Write { fnode: Fnode, offset: u64, payload: Payload },
+}
+
+impl<'a> Recorded<'a> {
+    /// Decodes a message; `None` where it is in another form.
+    #[inline]
+    fn decode(message: &'a [u8]) -> Option<Self> {
+        let mut fields = Fields(message);
+        let seq_no = SeqNo::new(fields.int64(SEQ_NO)? as i64);
+        let checksum = Checksum::new(fields.fixed32(CHECKSUM)?);
+        let author = Author::new(fields.fixed32(AUTHOR)?);
+        let member = if fields.take_key(WRITE) {
+            let mut fields = fields.len_to_end()?;
+            let fnode = fields.fnode(WRITE_FNODE)?;
+            let offset = fields.int64(WRITE_OFFSET)?;
+            let len = fields.int64(WRITE_LENGTH)?;
+            let crc32c = if fields.take_key(WRITE_CRC32C) { Some(fields.word()?) } else { None };
+            fields.end()?;
+            Member::Write { fnode, offset, payload: Payload { len, crc32c } }
+        } else if fields.take_key(CREATE) {
+            Member::Create { path: fields.len_to_end()?.path_to_end(CREATE_PATH)? }
+        } else if fields.take_key(LINK) {
+            let mut fields = fields.len_to_end()?;
+            Member::Link { fnode: fields.fnode(LINK_FNODE)?, path: fields.path_to_end(LINK_PATH)? }
+        } else if fields.take_key(UNLINK) {
+            let mut fields = fields.len_to_end()?;
+            Member::Unlink { fnode: fields.fnode(LINK_FNODE)?, path: fields.path_to_end(LINK_PATH)? }
+        } else {
+            fields.end()?;
+            Member::NoOp
+        };
+        Some(Self { seq_no, checksum, author, member })
+    }
 }
 
 /// The fields of a message that are not yet decoded.
 ///
-/// Each method takes the field `key` if it comes next; else the field is absent and has its default. `None`
-/// means that the rest must be decoded by prost.
+/// A method takes the field `key` if it comes next; else the field is absent and has its default. `None` means
+/// that the message is not in the form that recorders write.
 struct Fields<'a>(&'a [u8]);
 
-impl Fields<'_> {
-    #[inline]
-    fn int64(&mut self, key: Key) -> Option<i64> {
-        if self.take_key(key) { Some(self.varint()? as i64) } else { Some(0) }
+#[expect(
+    clippy::inline_always,
+    reason = "a few instructions each, and the compiler leaves calls between them"
+)]
+impl<'a> Fields<'a> {
+    #[inline(always)]
+    fn int64(&mut self, key: Key) -> Option<u64> {
+        if self.take_key(key) { self.varint() } else { Some(0) }
     }
 
-    #[inline]
+    #[inline(always)]
+    fn fnode(&mut self, key: Key) -> Option<Fnode> {
+        self.int64(key).map(|fnode| Fnode::new(SeqNo::new(fnode as i64)))
+    }
+
+    #[inline(always)]
     fn fixed32(&mut self, key: Key) -> Option<u32> {
         if self.take_key(key) { self.word() } else { Some(0) }
     }
 
-    #[inline]
-    fn path(&mut self, key: Key) -> Option<LogPath> {
-        if !self.take_key(key) {
-            return Some(LogPath::from_bytes(b""));
-        }
-        let len = usize::try_from(self.varint()?).ok()?;
-        let (path, rest) = self.0.split_at_checked(len)?;
+    #[inline(always)]
+    fn word(&mut self) -> Option<u32> {
+        let (word, rest) = self.0.split_first_chunk()?;
         self.0 = rest;
-        Some(LogPath::from_bytes(path))
+        Some(u32::from_le_bytes(*word))
+    }
+
+    #[inline(always)]
+    fn path_to_end(mut self, key: Key) -> Option<&'a [u8]> {
+        if self.take_key(key) { self.len_to_end().map(|path| path.0) } else { self.end().map(|()| &[][..]) }
     }
 
     /// Takes a length that reaches exactly to the end.
-    #[inline]
+    #[inline(always)]
     fn len_to_end(mut self) -> Option<Self> {
         let len = self.varint()?;
         (len == self.0.len() as u64).then_some(self)
     }
 
-    #[inline]
+    #[inline(always)]
+    fn end(&self) -> Option<()> {
+        self.0.is_empty().then_some(())
+    }
+
+    #[inline(always)]
     fn take_key(&mut self, key: Key) -> bool {
         let rest = if key < 0x80 {
             match self.0 {
@@ -178,16 +216,24 @@ impl Fields<'_> {
         true
     }
 
-    #[inline]
-    fn word(&mut self) -> Option<u32> {
-        let (word, rest) = self.0.split_first_chunk()?;
+    /// Takes a varint of at most 9 bytes, which is below 2^63.
+    #[inline(always)]
+    fn varint(&mut self) -> Option<u64> {
+        // Most have up to 4 bytes, and are not the last of their message.
+        let (value, rest) = match self.0 {
+            [a, b, c, d, ..] if (a & b & c & d) >= 0x80 => return self.long_varint(),
+            [a, rest @ ..] if *a < 0x80 => (u32::from(*a), rest),
+            [a, b, rest @ ..] if *b < 0x80 => (septets([*a, *b, 0, 0]), rest),
+            [a, b, c, rest @ ..] if *c < 0x80 => (septets([*a, *b, *c, 0]), rest),
+            [a, b, c, d, rest @ ..] => (septets([*a, *b, *c, *d]), rest),
+            _ => return None,
+        };
         self.0 = rest;
-        Some(u32::from_le_bytes(*word))
+        Some(u64::from(value))
     }
 
-    /// Takes a varint of at most 9 bytes, which is below 2^63.
-    #[inline]
-    fn varint(&mut self) -> Option<u64> {
+    #[inline(never)]
+    fn long_varint(&mut self) -> Option<u64> {
         let mut value = 0;
         for (index, &byte) in self.0.iter().take(9).enumerate() {
             value |= u64::from(byte & 0x7f) << (7 * index);
@@ -198,6 +244,13 @@ impl Fields<'_> {
         }
         None
     }
+}
+
+/// Joins the low 7 bits of each byte.
+#[inline]
+fn septets([a, b, c, d]: [u8; 4]) -> u32 {
+    let septet = |byte: u8| u32::from(byte & 0x7f);
+    septet(a) | septet(b) << 7 | septet(c) << 14 | septet(d) << 21
 }
 
 /// Decodes any message.
