@@ -1,5 +1,7 @@
 //! Every file system of the crate runs the suite.
 
+mod differential;
+
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 

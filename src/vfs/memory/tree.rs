@@ -263,9 +263,9 @@ impl Tree {
     }
 
     pub(super) fn rename(&mut self, from: Spot<'_>, to: Spot<'_>, replace: bool) -> io::Result<()> {
-        let (Some(from_name), Some(to_name)) = (from.name, to.name) else {
-            return Err(io::ErrorKind::ResourceBusy.into());
-        };
+        let from_name = from.name.ok_or(io::ErrorKind::ResourceBusy)?;
+        let taken = if replace { io::ErrorKind::ResourceBusy } else { io::ErrorKind::AlreadyExists };
+        let to_name = to.name.ok_or(taken)?;
         let moved = self.get(from).ok_or(io::ErrorKind::NotFound)?;
         let replaced = self.get(to);
         if replaced.is_some() && !replace {
