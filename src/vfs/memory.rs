@@ -8,7 +8,9 @@
 mod content;
 mod crash;
 mod node;
+mod space;
 mod tree;
+mod versions;
 
 use std::fmt;
 use std::io;
@@ -17,7 +19,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 pub use self::crash::CrashPlan;
-use self::node::{Node, Space};
+use self::node::Node;
+use self::space::Space;
 use self::tree::{Entry, Tree};
 use super::checks::{mapped_bytes, not_regular, read_only};
 use super::{DirEntry, File, FileSystem, LockMode, Metadata, OpenMode, SharedWords};

@@ -6,23 +6,23 @@
 //!
 //! *Does not* run on network file systems with the promises of the seam: ask [`FileSystem::is_network`].
 
+mod file;
+mod host;
 mod map;
 
 use std::ffi::OsStr;
-use std::fmt;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 
-use rustix::fs::{self, AtFlags, CWD, FileType, FlockOperation, Mode, OFlags};
+use rustix::fs::{self, AtFlags, CWD, FileType, Mode, OFlags};
 use rustix::io::{Errno, retry_on_intr};
 
-use self::map::Mapping;
-use super::checks::{confined, mapped_bytes, not_regular, read_only, symlink_refused};
-use super::{DirEntry, File, FileKind, FileSystem, LockMode, Metadata, OpenMode, SharedWords, copy_buffered};
+use self::file::{OsFile, kind_of, metadata_of};
+use super::checks::{confined, not_regular, symlink_refused};
+use super::{DirEntry, File, FileKind, FileSystem, Metadata, OpenMode};
 
 /// Permissions of new files and directories before the umask.
 const FILE_MODE: Mode = Mode::from_raw_mode(0o666);
@@ -86,9 +86,7 @@ impl FileSystem for OsFs {
         let at = self.at(path)?;
         let fd = retry_on_intr(|| fs::openat(&at.dir, at.name, flags, FILE_MODE)).map_err(link_refused)?;
         match kind_of(FileType::from_raw_mode(fs::fstat(&fd)?.st_mode)) {
-            FileKind::File => {
-                Ok(Arc::new(OsFile { fd, writable: mode.writes(), locked: AtomicBool::new(false) }))
-            }
+            FileKind::File => Ok(Arc::new(OsFile::new(fd, mode))),
             FileKind::Directory => Err(io::ErrorKind::IsADirectory.into()),
             FileKind::Symlink | FileKind::Other => Err(not_regular()),
         }
@@ -159,7 +157,7 @@ impl FileSystem for OsFs {
     }
 
     fn sync_dir(&self, path: &Path) -> io::Result<()> {
-        Ok(fs::fsync(self.open_directory(path)?)?)
+        file::sync(&self.open_directory(path)?)
     }
 
     fn beneath(&self, path: &Path) -> io::Result<Arc<dyn FileSystem>> {
@@ -167,184 +165,13 @@ impl FileSystem for OsFs {
         Ok(Arc::new(Self { base: Some(Arc::new(dir)) }))
     }
 
-    #[cfg(any(target_os = "linux", target_os = "android"))]
     fn boot_id(&self) -> io::Result<[u8; 16]> {
-        let flags = OFlags::RDONLY | OFlags::CLOEXEC;
-        let fd = retry_on_intr(|| fs::openat(CWD, "/proc/sys/kernel/random/boot_id", flags, Mode::empty()))?;
-        let mut text = [0; 37];
-        let read = retry_on_intr(|| rustix::io::pread(&fd, &mut text, 0))?;
-        parse_uuid(text.get(..read).unwrap_or_default())
-            .ok_or_else(|| io::Error::new(io::ErrorKind::InvalidData, "the boot id of the system is no UUID"))
+        host::boot_id()
     }
 
-    #[cfg(not(any(target_os = "linux", target_os = "android")))]
-    fn boot_id(&self) -> io::Result<[u8; 16]> {
-        Err(io::ErrorKind::Unsupported.into())
-    }
-
-    #[cfg(any(target_os = "linux", target_os = "android"))]
     fn is_network(&self, path: &Path) -> io::Result<bool> {
         let at = self.at(path)?;
-        let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-        let fd = retry_on_intr(|| fs::openat(&at.dir, at.name, flags, Mode::empty()))?;
-        Ok(is_network_magic(fs::fstatfs(fd)?.f_type))
-    }
-
-    #[cfg(target_vendor = "apple")]
-    fn is_network(&self, path: &Path) -> io::Result<bool> {
-        /// `MNT_LOCAL` of `sys/mount.h`.
-        const LOCAL: u32 = 0x1000;
-        let at = self.at(path)?;
-        let fd = retry_on_intr(|| {
-            fs::openat(&at.dir, at.name, OFlags::RDONLY | OFlags::NONBLOCK | OFlags::CLOEXEC, Mode::empty())
-        })?;
-        Ok(fs::fstatfs(fd)?.f_flags & LOCAL == 0)
-    }
-
-    #[cfg(not(any(target_os = "linux", target_os = "android", target_vendor = "apple")))]
-    fn is_network(&self, _path: &Path) -> io::Result<bool> {
-        Err(io::ErrorKind::Unsupported.into())
-    }
-}
-
-/// An open file of the operating system.
-struct OsFile {
-    fd: OwnedFd,
-    writable: bool,
-    /// Whether a lock was ever taken.
-    locked: AtomicBool,
-}
-
-impl OsFile {
-    fn for_writing(&self) -> io::Result<&OwnedFd> {
-        if self.writable { Ok(&self.fd) } else { Err(read_only()) }
-    }
-}
-
-impl Drop for OsFile {
-    fn drop(&mut self) {
-        // Closing alone does not end the lock while a mapping made through this descriptor lives.
-        if *self.locked.get_mut() {
-            drop(self.unlock());
-        }
-    }
-}
-
-impl fmt::Debug for OsFile {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "OsFile({:?})", self.fd)
-    }
-}
-
-impl File for OsFile {
-    fn read_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
-        Ok(rustix::io::pread(&self.fd, buffer, offset)?)
-    }
-
-    fn write_at(&self, bytes: &[u8], offset: u64) -> io::Result<usize> {
-        Ok(rustix::io::pwrite(self.for_writing()?, bytes, offset)?)
-    }
-
-    fn metadata(&self) -> io::Result<Metadata> {
-        Ok(metadata_of(&fs::fstat(&self.fd)?))
-    }
-
-    fn set_len(&self, len: u64) -> io::Result<()> {
-        let fd = self.for_writing()?;
-        Ok(retry_on_intr(|| fs::ftruncate(fd, len))?)
-    }
-
-    // On Apple systems fsync leaves the bytes in the cache of the drive.
-    #[cfg(target_vendor = "apple")]
-    fn sync_data(&self) -> io::Result<()> {
-        Ok(fs::fcntl_fullfsync(&self.fd)?)
-    }
-
-    #[cfg(not(target_vendor = "apple"))]
-    fn sync_data(&self) -> io::Result<()> {
-        Ok(fs::fdatasync(&self.fd)?)
-    }
-
-    #[cfg(target_vendor = "apple")]
-    fn sync_all(&self) -> io::Result<()> {
-        Ok(fs::fcntl_fullfsync(&self.fd)?)
-    }
-
-    #[cfg(not(target_vendor = "apple"))]
-    fn sync_all(&self) -> io::Result<()> {
-        Ok(fs::fsync(&self.fd)?)
-    }
-
-    #[cfg(any(target_os = "linux", target_os = "android"))]
-    fn allocate(&self, offset: u64, len: u64) -> io::Result<()> {
-        let fd = self.for_writing()?;
-        match retry_on_intr(|| fs::fallocate(fd, fs::FallocateFlags::empty(), offset, len)) {
-            Err(Errno::NOTSUP | Errno::NOSYS) => Err(io::ErrorKind::Unsupported.into()),
-            done => Ok(done?),
-        }
-    }
-
-    #[cfg(not(any(target_os = "linux", target_os = "android")))]
-    fn allocate(&self, _offset: u64, _len: u64) -> io::Result<()> {
-        Err(io::ErrorKind::Unsupported.into())
-    }
-
-    // `flock` belongs to the open file description on every system we run on, takes an exclusive lock through a
-    // handle opened for reading, and does not end when an unrelated handle of the file is closed.
-    fn try_lock(&self, mode: LockMode) -> io::Result<bool> {
-        let operation = match mode {
-            LockMode::Shared => FlockOperation::NonBlockingLockShared,
-            LockMode::Exclusive => FlockOperation::NonBlockingLockExclusive,
-        };
-        self.locked.store(true, Ordering::Relaxed);
-        match retry_on_intr(|| fs::flock(&self.fd, operation)) {
-            Ok(()) => Ok(true),
-            Err(Errno::WOULDBLOCK) => Ok(false),
-            Err(error) => Err(error.into()),
-        }
-    }
-
-    fn unlock(&self) -> io::Result<()> {
-        Ok(retry_on_intr(|| fs::flock(&self.fd, FlockOperation::Unlock))?)
-    }
-
-    fn map_shared(&self, words: usize) -> io::Result<Arc<dyn SharedWords>> {
-        let fd = self.for_writing()?;
-        let bytes = mapped_bytes(words)?;
-        // Reserved, not only extended: a store into a hole of a full disk would kill the process. Unlike
-        // set_len this never cuts what another process adds meanwhile.
-        match self.allocate(0, bytes) {
-            Err(error) if error.kind() == io::ErrorKind::Unsupported => {
-                if self.metadata()?.len < bytes {
-                    self.set_len(bytes)?;
-                }
-            }
-            done => done?,
-        }
-        Ok(Arc::new(Mapping::new(fd.as_fd(), words)?))
-    }
-
-    #[cfg(any(target_os = "linux", target_os = "android"))]
-    fn copy_to(&self, from: u64, target: &dyn File, to: u64, len: u64) -> io::Result<u64> {
-        /// Bytes asked for at once, so that a signal or a deadline of the caller is seen soon.
-        const CHUNK: u64 = 1 << 30;
-        let Some(target_fd) = target.as_fd() else { return copy_buffered(self, from, target, to, len) };
-        let (mut source_at, mut target_at) = (from, to);
-        let chunk = len.min(CHUNK) as usize;
-        let copied =
-            fs::copy_file_range(&self.fd, Some(&mut source_at), target_fd, Some(&mut target_at), chunk);
-        match copied {
-            // The kernel declines the pair of files; nothing was copied. Also said of a target that is not
-            // opened for writing, which the buffered copy then says in the words of the seam.
-            Err(Errno::XDEV | Errno::NOSYS | Errno::NOTSUP | Errno::INVAL | Errno::BADF | Errno::PERM) => {
-                copy_buffered(self, from, target, to, len)
-            }
-            done => Ok(done? as u64),
-        }
-    }
-
-    fn as_fd(&self) -> Option<BorrowedFd<'_>> {
-        Some(self.fd.as_fd())
+        host::is_network(&at.dir, at.name)
     }
 }
 
@@ -426,71 +253,5 @@ fn link_refused(errno: Errno) -> io::Error {
     if errno == Errno::LOOP { symlink_refused() } else { errno.into() }
 }
 
-fn kind_of(file_type: FileType) -> FileKind {
-    match file_type {
-        FileType::RegularFile => FileKind::File,
-        FileType::Directory => FileKind::Directory,
-        FileType::Symlink => FileKind::Symlink,
-        _ => FileKind::Other,
-    }
-}
-
-fn metadata_of(stat: &fs::Stat) -> Metadata {
-    /// The fields differ in width and sign from system to system.
-    fn number<T: TryInto<N>, N: Default>(value: T) -> N {
-        value.try_into().unwrap_or_default()
-    }
-    Metadata {
-        kind: kind_of(FileType::from_raw_mode(stat.st_mode)),
-        len: number(stat.st_size),
-        inode: number(stat.st_ino),
-        device: number(stat.st_dev),
-        links: number(stat.st_nlink),
-        modified_unix_secs: number(stat.st_mtime),
-    }
-}
-
-/// Tells whether a file system of this type lives on another machine, or is shared with one.
-///
-/// The numbers are those of `linux/magic.h` and of the file systems' own headers.
-#[cfg(any(target_os = "linux", target_os = "android"))]
-fn is_network_magic<T: TryInto<i64>>(magic: T) -> bool {
-    const NETWORK: [u32; 22] = [
-        0x0000_6969, // NFS
-        0x0000_517b, // SMB
-        0xfe53_4d42, // SMB 2
-        0xff53_4d42, // CIFS
-        0x0000_564c, // NCP
-        0x5346_414f, // AFS
-        0x6b41_4653, // kAFS
-        0x7375_7245, // Coda
-        0x0102_1997, // 9P
-        0x00c3_6400, // Ceph
-        0x0bd0_0bd0, // Lustre
-        0x4750_4653, // GPFS
-        0x0116_1970, // GFS2
-        0x7461_636f, // OCFS2
-        0x1983_0326, // BeeGFS
-        0xaad7_aaea, // PanFS
-        0x2003_0528, // OrangeFS
-        0xbeef_dead, // SNFS
-        0x786f_4256, // VirtualBox shared folders
-        0xbacb_acbc, // VMware shared folders
-        0x7c7c_6673, // Parallels shared folders
-        0x6163_6673, // ACFS
-    ];
-    // Signed or not, and 32 or 64 bits wide, depending on the machine.
-    magic.try_into().is_ok_and(|magic| NETWORK.contains(&(magic as u32)))
-}
-
-/// Reads a UUID in its usual form, with dashes or without.
-#[cfg(any(target_os = "linux", target_os = "android"))]
-fn parse_uuid(text: &[u8]) -> Option<[u8; 16]> {
-    let mut digits = text.trim_ascii().iter().filter(|byte| **byte != b'-');
-    let mut digit = || char::from(*digits.next()?).to_digit(16);
-    let mut id = [0; 16];
-    for byte in &mut id {
-        *byte = (digit()? << 4 | digit()?) as u8;
-    }
-    digits.next().is_none().then_some(id)
-}
+#[cfg(test)]
+mod tests;

@@ -11,8 +11,9 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use super::content::{Content, PAGE, SECTOR};
-use super::node::{Change, Node, State};
+use super::node::Node;
 use super::tree::{Directory, Entry, Names, ROOT, Tree};
+use super::versions::{Change, Versions};
 use crate::prng::SplitMix64;
 
 /// What happens in a crash to changes that were not synced.
@@ -59,9 +60,9 @@ pub(super) fn image(tree: &Tree, plan: CrashPlan, image: &mut Tree) {
                 }
                 Entry::Node(node) => {
                     let copy = copies.entry(node.inode).or_insert_with(|| {
-                        let content = surviving_content(&node.settled(), plan, &mut random);
+                        let content = surviving_content(node.settled().versions(), plan, &mut random);
                         let space = Arc::clone(&image.space);
-                        Arc::new(Node::restored(node.inode, node.target.clone(), space, &content))
+                        Arc::new(Node::restored(node.inode, node.target.clone(), space, content))
                     });
                     image.restore(directory, name, Entry::Node(Arc::clone(copy)));
                 }
@@ -103,23 +104,23 @@ fn surviving_names(tree: &Tree, random: &mut SplitMix64) -> BTreeMap<u64, Names>
 }
 
 /// Returns the content that survives of a file.
-fn surviving_content(state: &State, plan: CrashPlan, random: &mut SplitMix64) -> Content {
+fn surviving_content(versions: &Versions, plan: CrashPlan, random: &mut SplitMix64) -> Content {
     match plan {
-        CrashPlan::DropUnsynced => return state.durable().clone(),
-        CrashPlan::KeepAll => return state.content().clone(),
+        CrashPlan::DropUnsynced => return versions.durable().clone(),
+        CrashPlan::KeepAll => return versions.content().clone(),
         CrashPlan::Seeded(_) => {}
     }
     let mood = match random.below(6) {
         0 => Mood::Lose,
         1 => Mood::Keep,
-        2 => Mood::Prefix(random.below(state.pending().len() as u64 + 1) as usize),
+        2 => Mood::Prefix(random.below(versions.pending().len() as u64 + 1) as usize),
         _ => Mood::Mixed,
     };
-    let mut cached = state.durable().clone();
+    let mut cached = versions.durable().clone();
     let mut disk = cached.clone();
     // A cut of the file that is lost: what came after it beyond that length is lost too.
     let mut barrier = u64::MAX;
-    for (index, change) in state.pending().iter().enumerate() {
+    for (index, change) in versions.pending().iter().enumerate() {
         let kept = match mood {
             Mood::Lose => Some(false),
             Mood::Keep => Some(true),

@@ -1,11 +1,10 @@
-//! A file in memory: its content, what of it is durable, its locks and its shared words.
+//! A file in memory: its content, its locks, its shared words, the space it takes.
 //!
-//! *Invariants.* The durable content, with the pending changes applied in order, is the content. A pending change
-//! that a failed sync has doomed covers one sector and never becomes durable unless that sector is written again.
+//! *Invariants.* Shared words win over the content: stores to them are brought into it before anything else is
+//! done. A file without links and handles takes no space.
 //!
 //! *Does not* know names.
 
-use std::collections::BTreeSet;
 use std::fmt;
 use std::io;
 use std::ops::Range;
@@ -13,7 +12,9 @@ use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 
-use super::content::{Content, PAGE, SECTOR};
+use super::content::{Content, PAGE};
+use super::space::Space;
+use super::versions::Versions;
 use crate::clock::{Clock, SystemClock};
 use crate::vfs::{FileKind, LockMode, Metadata};
 
@@ -22,42 +23,6 @@ const PAGE_WORDS: usize = PAGE as usize / 8;
 
 /// The largest length of a file, as of most systems.
 const LEN_MAX: u64 = i64::MAX as u64;
-
-/// The space that all files of a file system share.
-#[derive(Debug, Default)]
-pub(super) struct Space {
-    /// Bytes there are; zero for no limit.
-    capacity: AtomicU64,
-    used: AtomicU64,
-}
-
-impl Space {
-    pub(super) fn limit(&self, bytes: u64) {
-        self.capacity.store(bytes.max(1), Ordering::Relaxed);
-    }
-
-    pub(super) fn capacity(&self) -> u64 {
-        self.capacity.load(Ordering::Relaxed)
-    }
-
-    pub(super) fn used(&self) -> u64 {
-        self.used.load(Ordering::Relaxed)
-    }
-
-    /// Takes one page; false where there is none left.
-    fn take_page(&self) -> bool {
-        let capacity = match self.capacity() {
-            0 => u64::MAX,
-            limit => limit,
-        };
-        let grown = |used: u64| used.checked_add(PAGE).filter(|used| *used <= capacity);
-        self.used.fetch_update(Ordering::Relaxed, Ordering::Relaxed, grown).is_ok()
-    }
-
-    fn give_pages(&self, pages: u64) {
-        self.used.fetch_sub(pages * PAGE, Ordering::Relaxed);
-    }
-}
 
 /// An inode of a file or of a symbolic link.
 pub(super) struct Node {
@@ -72,9 +37,7 @@ pub(super) struct Node {
 /// What can change of a file.
 #[derive(Default)]
 pub(super) struct State {
-    content: Content,
-    durable: Content,
-    pending: Vec<Change>,
+    versions: Versions,
     /// Pages of words that were ever mapped, from the begin of the file on. They win over the content.
     mapped: Vec<Arc<[AtomicU64]>>,
     links: u64,
@@ -83,21 +46,6 @@ pub(super) struct State {
     modified_unix_secs: i64,
     /// Pages taken from the common space.
     pages: u64,
-}
-
-/// A change of a file that is not synced.
-pub(super) enum Change {
-    /// Bytes that were written.
-    Write {
-        /// Where they begin.
-        offset: u64,
-        /// The bytes.
-        bytes: Vec<u8>,
-        /// Whether a sync of them has failed.
-        doomed: bool,
-    },
-    /// A new length.
-    SetLen(u64),
 }
 
 impl fmt::Debug for Node {
@@ -113,18 +61,12 @@ impl Node {
     }
 
     /// Returns a file whose content is all durable.
-    pub(super) fn restored(
-        inode: u64,
-        target: Option<PathBuf>,
-        space: Arc<Space>,
-        content: &Content,
-    ) -> Self {
+    pub(super) fn restored(inode: u64, target: Option<PathBuf>, space: Arc<Space>, content: Content) -> Self {
         let node = Self::new(inode, target, space);
         let mut state = node.lock();
         // A capacity that was enough before the crash is enough after it, but for holes that were cut off.
         state.pages = (0..content.page_count()).filter(|_| node.space.take_page()).count() as u64;
-        state.content = content.clone();
-        state.durable = content.clone();
+        state.versions = Versions::durable_from(content);
         drop(state);
         node
     }
@@ -149,7 +91,7 @@ impl Node {
         let target_len = |target: &PathBuf| target.as_os_str().len() as u64;
         Metadata {
             kind: self.kind(),
-            len: self.target.as_ref().map_or(state.content.len(), target_len),
+            len: self.target.as_ref().map_or(state.content().len(), target_len),
             inode: self.inode,
             device: super::DEVICE,
             links: state.links,
@@ -190,7 +132,7 @@ impl Node {
         if offset > LEN_MAX {
             return Err(io::ErrorKind::InvalidInput.into());
         }
-        Ok(self.settled().content.read(buffer, offset))
+        Ok(self.settled().content().read(buffer, offset))
     }
 
     /// Writes as much as there is space for.
@@ -220,9 +162,9 @@ impl Node {
             return Err(io::ErrorKind::InvalidInput.into());
         }
         let mut state = self.settled();
-        let before = state.content.page_count();
+        let before = state.content().page_count();
         state.set_len(len);
-        let freed = (before - state.content.page_count()).min(state.pages);
+        let freed = (before - state.content().page_count()).min(state.pages);
         state.pages -= freed;
         self.space.give_pages(freed);
         Ok(())
@@ -241,22 +183,19 @@ impl Node {
             state.pages = before;
             return Err(io::ErrorKind::StorageFull.into());
         }
-        let before = state.content.len();
-        state.content.fill_holes(offset..end);
-        if end > before {
-            state.pending.push(Change::SetLen(end));
-            state.push(before..end);
-        }
+        let before = state.content().len();
+        state.versions.allocate(offset..end);
+        state.push(before..end);
         Ok(())
     }
 
     pub(super) fn sync(&self) {
-        self.settled().sync();
+        self.settled().versions.sync();
     }
 
     /// Makes of every unsynced write one that a later sync does not make durable.
     pub(super) fn lose_unsynced(&self) {
-        self.settled().doom();
+        self.settled().versions.doom();
     }
 
     pub(super) fn try_lock(&self, handle: u64, mode: LockMode) -> bool {
@@ -303,22 +242,18 @@ impl Node {
 }
 
 impl State {
-    pub(super) const fn content(&self) -> &Content {
-        &self.content
+    pub(super) const fn versions(&self) -> &Versions {
+        &self.versions
     }
 
-    pub(super) const fn durable(&self) -> &Content {
-        &self.durable
-    }
-
-    pub(super) fn pending(&self) -> &[Change] {
-        &self.pending
+    const fn content(&self) -> &Content {
+        self.versions.content()
     }
 
     /// Takes space for the holes of a range, and returns the end of what could be had.
     fn reserve(&mut self, space: &Space, range: Range<u64>) -> u64 {
         for index in range.start / PAGE..range.end.div_ceil(PAGE) {
-            if !self.content.is_hole(index) {
+            if !self.content().is_hole(index) {
                 continue;
             }
             if !space.take_page() {
@@ -330,17 +265,15 @@ impl State {
     }
 
     fn write(&mut self, bytes: &[u8], offset: u64) {
-        let before = self.content.len();
-        self.content.write(bytes, offset);
-        self.pending.push(Change::Write { offset, bytes: bytes.to_vec(), doomed: false });
+        let before = self.content().len();
+        self.versions.write(bytes, offset);
         self.modified_unix_secs = now();
         self.push(before.min(offset)..offset + bytes.len() as u64);
     }
 
     fn set_len(&mut self, len: u64) {
-        let before = self.content.len();
-        self.content.set_len(len);
-        self.pending.push(Change::SetLen(len));
+        let before = self.content().len();
+        self.versions.set_len(len);
         self.modified_unix_secs = now();
         self.push(before.min(len)..before.max(len));
     }
@@ -351,7 +284,7 @@ impl State {
         let mut changed = Vec::new();
         for (index, page) in self.mapped.iter().enumerate() {
             let begin = index as u64 * PAGE;
-            let bytes = self.content.slice(begin..begin + PAGE);
+            let bytes = self.content().slice(begin..begin + PAGE);
             for ((word, bytes), offset) in page.iter().zip(bytes.chunks_exact(8)).zip((begin..).step_by(8)) {
                 let now = word.load(Ordering::SeqCst).to_ne_bytes();
                 if now != bytes {
@@ -360,8 +293,7 @@ impl State {
             }
         }
         for (offset, bytes) in changed {
-            self.content.write(&bytes, offset);
-            self.pending.push(Change::Write { offset, bytes: bytes.to_vec(), doomed: false });
+            self.versions.write(&bytes, offset);
         }
     }
 
@@ -372,7 +304,7 @@ impl State {
         let mut offset = range.start / 8 * 8;
         while offset < end {
             let mut bytes = [0; 8];
-            self.content.read(&mut bytes, offset);
+            self.content().read(&mut bytes, offset);
             let page = self.mapped.get((offset / PAGE) as usize);
             if let Some(word) = page.and_then(|page| page.get((offset % PAGE / 8) as usize)) {
                 word.store(u64::from_ne_bytes(bytes), Ordering::SeqCst);
@@ -380,86 +312,6 @@ impl State {
             offset += 8;
         }
     }
-
-    fn sync(&mut self) {
-        let pending = std::mem::take(&mut self.pending);
-        let doomed = still_doomed(&pending, self.content.len());
-        let doomed_pages = doomed.iter().map(|offset| offset / PAGE).collect::<BTreeSet<_>>();
-        for change in &pending {
-            match change {
-                Change::SetLen(len) => self.durable.set_len(*len),
-                Change::Write { offset, bytes, doomed: false } => {
-                    let end = offset + bytes.len() as u64;
-                    for page in offset / PAGE..end.div_ceil(PAGE) {
-                        let range = (page * PAGE).max(*offset)..((page + 1) * PAGE).min(end);
-                        if doomed_pages.contains(&page) {
-                            self.sync_sectors(range);
-                        } else {
-                            self.durable.take_pages(&self.content, range);
-                        }
-                    }
-                }
-                Change::Write { doomed: true, .. } => {}
-            }
-        }
-        self.durable.set_len(self.content.len());
-        self.pending = pending;
-        self.pending.retain(|change| match change {
-            Change::Write { offset, doomed: true, .. } => doomed.contains(offset),
-            _ => false,
-        });
-    }
-
-    /// Makes the sectors that a range touches durable.
-    fn sync_sectors(&mut self, range: Range<u64>) {
-        let begin = range.start / SECTOR * SECTOR;
-        let bytes = self.content.slice(begin..range.end.next_multiple_of(SECTOR));
-        self.durable.write(&bytes, begin);
-    }
-
-    /// Splits the pending writes into sectors and marks each as never to be durable.
-    fn doom(&mut self) {
-        self.pending.push(Change::SetLen(self.content.len()));
-        let mut sectors = BTreeSet::new();
-        let mut kept = Vec::new();
-        for change in std::mem::take(&mut self.pending) {
-            match change {
-                Change::SetLen(len) => kept.push(Change::SetLen(len)),
-                Change::Write { offset, bytes, .. } => sectors.extend(sectors_of(offset, bytes.len())),
-            }
-        }
-        for offset in sectors.into_iter().filter(|offset| *offset < self.content.len()) {
-            let bytes = self.content.slice(offset..offset + SECTOR);
-            kept.push(Change::Write { offset, bytes, doomed: true });
-        }
-        self.pending = kept;
-    }
-}
-
-/// Returns the doomed sectors among `pending` that are not written again, nor cut off.
-fn still_doomed(pending: &[Change], len: u64) -> BTreeSet<u64> {
-    let mut doomed = BTreeSet::new();
-    for change in pending {
-        match change {
-            Change::Write { offset, doomed: true, .. } => {
-                doomed.insert(*offset);
-            }
-            Change::Write { offset, bytes, doomed: false } if !doomed.is_empty() => {
-                for sector in sectors_of(*offset, bytes.len()) {
-                    doomed.remove(&sector);
-                }
-            }
-            Change::Write { .. } => {}
-            Change::SetLen(len) => drop(doomed.split_off(len)),
-        }
-    }
-    drop(doomed.split_off(&len));
-    doomed
-}
-
-/// Returns where the sectors begin that a write touches.
-fn sectors_of(offset: u64, len: usize) -> impl Iterator<Item = u64> {
-    (offset / SECTOR * SECTOR..offset + len as u64).step_by(SECTOR as usize)
 }
 
 fn now() -> i64 {

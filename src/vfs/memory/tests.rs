@@ -370,3 +370,28 @@ fn an_allocation_that_does_not_fit_takes_nothing() {
     file.write_all_at(&[1; 4 * 4096], 0).unwrap();
     assert_eq!(fs.crash_image(CrashPlan::KeepAll).used_bytes(), 4 * 4096);
 }
+
+#[test]
+fn a_file_that_is_never_synced_keeps_a_bounded_past() {
+    let fs = MemoryFs::new();
+    let file = put(&fs, "/file", &[1; 8192]);
+    file.sync_data().unwrap();
+    fs.sync_dir(Path::new(ROOT)).unwrap();
+    file.set_len(4096).unwrap();
+    for value in 0..3000_u32 {
+        file.write_all_at(&[(value % 251) as u8; 4096], 4096 * u64::from(value % 3)).unwrap();
+    }
+    file.set_len(10_000).unwrap();
+    let state = MemoryFs::tree(&fs);
+    let spot = state.spot(None, Path::new("/file")).unwrap();
+    let Some(super::Entry::Node(node)) = state.get(spot) else { panic!("no file") };
+    let kept = node.lock().versions().pending().len();
+    assert!((4..1500).contains(&kept), "{kept}");
+    drop(state);
+    assert_eq!(get(&fs.crash_image(CrashPlan::DropUnsynced), "/file").unwrap(), [1; 8192]);
+    assert_eq!(tree(&fs.crash_image(CrashPlan::KeepAll)), tree(&fs));
+    let differ = seeded(&fs, 50).filter(|image| tree(image) != tree(&fs)).count();
+    assert!(differ > 10, "{differ}");
+    file.sync_data().unwrap();
+    assert_eq!(tree(&fs.crash_image(CrashPlan::DropUnsynced)), tree(&fs));
+}

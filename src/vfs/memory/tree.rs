@@ -11,7 +11,8 @@ use std::io;
 use std::path::{Component, Path, PathBuf};
 use std::sync::Arc;
 
-use super::node::{Node, Space};
+use super::node::Node;
+use super::space::Space;
 use crate::vfs::checks::{confined, symlink_refused};
 use crate::vfs::{DirEntry, FileKind, Metadata};
 

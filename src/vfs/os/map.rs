@@ -17,8 +17,8 @@ use std::sync::atomic::AtomicU64;
 
 use rustix::mm::{MapFlags, ProtFlags, mmap, munmap};
 
-use super::SharedWords;
 use crate::clock::Deadline;
+use crate::vfs::SharedWords;
 
 /// The first words of a file.
 pub(super) struct Mapping {
