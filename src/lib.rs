@@ -13,6 +13,7 @@ pub mod player;
 pub(crate) mod prng;
 pub mod recorded_fs;
 pub mod recorder;
+pub mod scan;
 pub mod segment;
 pub mod tracker;
 pub mod vfs;

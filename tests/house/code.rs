@@ -32,6 +32,7 @@ const MAY_IMPORT: &[(&str, &[&[&str]])] = &[
     ("journal", &[GROUND, WAITING, &["vfs"]]),
     ("hint_store", &[GROUND, WAITING, &["vfs", "segment", "hints", "wire"]]),
     // The drivers.
+    ("scan", &[GROUND, CORE, WAITING, SEAMS]),
     ("recorder", &[GROUND, CORE, WAITING, SEAMS]),
     ("tracker", &[GROUND, CORE, WAITING, SEAMS, &["recorder"]]),
     ("recorded_fs", &[GROUND, CORE, WAITING, SEAMS, &["recorder", "tracker"]]),
