@@ -26,6 +26,7 @@ pub use self::plan::{Plan, PlanRange};
 use self::prefetch::Prefetch;
 use self::reader::{Leftover, OpReader, Step};
 use self::staging::Staging;
+pub use self::staging::is_incomplete;
 use self::writers::{Write, Writers};
 use crate::clock::Deadline;
 use crate::error::{Error, ErrorKind, Result};

@@ -24,6 +24,20 @@ pub(super) const INCOMPLETE: &str = ".recoverylog/INCOMPLETE";
 /// Number of files held open at once.
 const OPEN_FILES_MAX: usize = 256;
 
+/// Tells whether `directory` is what a player left behind that was killed: parts of a tree, not the whole.
+///
+/// # Errors
+/// What the file system says.
+pub fn is_incomplete(fs: &dyn FileSystem, directory: &Path) -> io::Result<bool> {
+    match fs.metadata(&directory.join(INCOMPLETE)) {
+        Ok(_) => Ok(true),
+        Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => {
+            Ok(false)
+        }
+        Err(error) => Err(error),
+    }
+}
+
 /// A directory under construction.
 #[derive(Debug)]
 pub(super) struct Staging {
