@@ -1,0 +1,82 @@
+//! What the tool can be asked.
+
+use std::path::PathBuf;
+
+use clap::{Parser, Subcommand};
+use recoverylog::JournalName;
+
+/// Look at recovery logs, and rebuild directories out of them
+#[derive(Debug, Parser)]
+#[command(name = "recoverylog", version, disable_help_subcommand = true, after_help = EXIT_CODES)]
+pub(crate) struct Args {
+    #[command(subcommand)]
+    pub(crate) command: Command,
+
+    /// Say where journals live: ./dir or file:///dir
+    #[arg(long, value_name = "URL", global = true)]
+    pub(crate) journals: Option<String>,
+
+    /// Name the log
+    #[arg(long, value_name = "NAME", global = true)]
+    pub(crate) log: Option<JournalName>,
+
+    /// Read hints, in JSON or protobuf, from a file
+    #[arg(long, value_name = "FILE", global = true)]
+    pub(crate) hints: Option<PathBuf>,
+
+    /// Print JSON: results on standard output, an error as one object on standard error
+    #[arg(long, global = true)]
+    pub(crate) json: bool,
+}
+
+const EXIT_CODES: &str = "\
+Exit codes:
+  0  done
+  1  try again later, or after a look at the local file system
+  2  mend the call
+  3  data are missing or damaged: use other hints, or another copy
+  4  another author took over";
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Rebuild a directory, by hints or from the first byte of a log
+    Restore(Restore),
+    /// List what a log holds
+    Log(Log),
+    /// Show what hints need, by file
+    Hints,
+    /// Check fragments, frames, the chain of operations, payloads and hints
+    ///
+    /// Checks the log or the hints that are named, and every log where none is
+    Verify,
+}
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct Restore {
+    /// Rebuild into this directory, which is missing or empty
+    #[arg(long, value_name = "DIR")]
+    pub(crate) dir: PathBuf,
+
+    /// Do nothing where the directory is there and not empty
+    #[arg(long)]
+    pub(crate) if_missing: bool,
+
+    /// Print what would be read, and write nothing
+    #[arg(long)]
+    pub(crate) dry_run: bool,
+
+    /// Use so many threads to read, and so many to write
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=256))]
+    pub(crate) parallelism: Option<u16>,
+}
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct Log {
+    /// Begin at this offset of the log
+    #[arg(long, value_name = "OFFSET")]
+    pub(crate) from: Option<u64>,
+
+    /// Leave out what begins at this offset or later
+    #[arg(long, value_name = "OFFSET")]
+    pub(crate) to: Option<u64>,
+}

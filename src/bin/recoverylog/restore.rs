@@ -1,0 +1,228 @@
+//! `recoverylog restore`: rebuilds a directory by hints, or from the first byte of a log.
+
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use recoverylog::journal::Journals;
+use recoverylog::player::{PlayOptions, Played, Player, is_incomplete};
+use recoverylog::vfs::{FileKind, FileSystem, OsFs};
+use recoverylog::{Deadline, Error, ErrorKind, FsmHints, Result};
+use serde::Serialize;
+
+use crate::args::{Args, Restore};
+use crate::output::{Output, Stop, bytes};
+use crate::place::{self, Place};
+use crate::progress::Progress;
+
+pub(crate) fn run(args: &Args, command: &Restore, output: &mut Output) -> Result<(), Stop> {
+    let fs: Arc<dyn FileSystem> = Arc::new(OsFs::new());
+    let directory = resolved(&command.dir);
+    let shown = command.dir.display();
+    let is_kept = is_kept(&*fs, &directory)?;
+    if command.if_missing && is_kept {
+        return if output.is_json() {
+            output.object(&Kept { directory: shown.to_string(), done: false })
+        } else {
+            output.line(format_args!("{shown} is there: nothing to do"))
+        };
+    }
+    if is_kept {
+        // The library refuses too, but a plan alone would not come so far.
+        let what = format!("the directory {shown} is not empty");
+        let advice = "name a new directory, or let --if-missing keep this one; nothing was changed";
+        return Err(Error::new(ErrorKind::Invalid, what).advise(advice).into());
+    }
+    let place = Place::open(args)?;
+    let hints = match (place::hints(args)?, &args.log) {
+        (Some(hints), _) => hints,
+        (None, Some(log)) => FsmHints::empty(log.clone()),
+        (None, None) => return Err(place::lacks("--log or --hints", "").advise("add one of them").into()),
+    };
+    let mut options = PlayOptions::default();
+    if let Some(parallelism) = command.parallelism {
+        options.parallelism = parallelism.into();
+    }
+    let step = options.step_deadline;
+    let progress = Progress::begin(output, "restoring", 0);
+    let shared = progress.clone();
+    options.progress = Some(Arc::new(move |done: &recoverylog::player::Progress| {
+        shared.set_total(done.planned_bytes);
+        shared.set(done.done_bytes);
+    }));
+    let player = Player::new(&place.checked, &hints, fs, &directory, options)?;
+    if command.dry_run {
+        let plan = PlanObject::new(&place, &player, step)?;
+        return plan.print(output);
+    }
+    let played = player.restore();
+    progress.end();
+    report(&played?, &command.dir, output)
+}
+
+/// Tells whether the directory holds a tree that is to be kept.
+fn is_kept(fs: &dyn FileSystem, directory: &Path) -> Result<bool> {
+    let failed = |error| Error::io(format!("looking at {} failed", directory.display()), error);
+    match fs.metadata(directory) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
+        Err(error) => Err(failed(error)),
+        Ok(found) if found.kind != FileKind::Directory => Ok(false),
+        Ok(_) if is_incomplete(fs, directory).map_err(failed)? => {
+            let what =
+                format!("a restore into {} did not end: it holds parts of a tree", directory.display());
+            Err(Error::new(ErrorKind::Invalid, what).advise("empty the directory, then restore again"))
+        }
+        Ok(_) => Ok(!fs.read_dir(directory).map_err(failed)?.is_empty()),
+    }
+}
+
+/// Resolves symbolic links on the way to the directory, which the library does not follow.
+fn resolved(directory: &Path) -> PathBuf {
+    let parent_of = |path: &Path| match path.parent() {
+        Some(parent) if !parent.as_os_str().is_empty() => parent.to_owned(),
+        _ => PathBuf::from("."),
+    };
+    directory.canonicalize().unwrap_or_else(|_| {
+        let parent = parent_of(directory).canonicalize();
+        match (parent, directory.file_name()) {
+            (Ok(parent), Some(name)) => parent.join(name),
+            _ => directory.to_owned(),
+        }
+    })
+}
+
+#[derive(Debug, Serialize)]
+struct Kept {
+    directory: String,
+    done: bool,
+}
+
+#[derive(Debug, Serialize)]
+struct Restored {
+    directory: String,
+    done: bool,
+    log: String,
+    offset: u64,
+    next_seq_no: i64,
+    next_checksum: u32,
+    files: usize,
+    written_bytes: u64,
+    applied_ops: u64,
+    untracked_ops: u64,
+    rejected_ops: u64,
+    undecodable_frames: u64,
+    junk_bytes: u64,
+    warnings: Vec<String>,
+}
+
+fn report(played: &Played, directory: &Path, output: &mut Output) -> Result<(), Stop> {
+    for warning in &played.warnings {
+        output.warn(format_args!("{warning}"));
+    }
+    let counts = &played.counts;
+    let restored = Restored {
+        directory: directory.display().to_string(),
+        done: true,
+        log: played.log.to_string(),
+        offset: played.position.get(),
+        next_seq_no: played.fsm.next_seq_no().get(),
+        next_checksum: played.fsm.next_checksum().get(),
+        files: played.fsm.live_files(),
+        written_bytes: counts.written_bytes,
+        applied_ops: counts.applied_ops,
+        untracked_ops: counts.untracked_ops,
+        rejected_ops: counts.rejected_ops,
+        undecodable_frames: counts.undecodable_frames,
+        junk_bytes: counts.junk_bytes,
+        warnings: played.warnings.iter().map(ToString::to_string).collect(),
+    };
+    if output.is_json() {
+        return output.object(&restored);
+    }
+    output.line(format_args!(
+        "restored {} files, {} written, into {}",
+        restored.files,
+        bytes(restored.written_bytes),
+        restored.directory
+    ))?;
+    output.line(format_args!(
+        "log {} up to offset {}: {} operations applied, {} of dead files, {} rejected, {} bytes of junk",
+        restored.log,
+        restored.offset,
+        restored.applied_ops,
+        restored.untracked_ops,
+        restored.rejected_ops,
+        restored.junk_bytes
+    ))
+}
+
+/// What a play reads.
+#[derive(Debug, Serialize)]
+pub(crate) struct PlanObject {
+    ranges: Vec<RangeObject>,
+    bytes: u64,
+    /// Length of all logs that the plan reads of.
+    log_bytes: u64,
+    hinted_files: usize,
+    hinted_segments: usize,
+}
+
+#[derive(Debug, Serialize)]
+struct RangeObject {
+    log: String,
+    begin: u64,
+    end: u64,
+    bytes: u64,
+}
+
+impl PlanObject {
+    pub(crate) fn new(place: &Place, player: &Player, step: std::time::Duration) -> Result<Self> {
+        let plan = player.plan();
+        let mut logs: Vec<_> = plan.ranges.iter().map(|range| &range.log).collect();
+        logs.sort();
+        logs.dedup();
+        let mut log_bytes = 0;
+        for log in logs {
+            log_bytes += place.plain.open(log)?.head(Deadline::after(step))?.offset.get();
+        }
+        let range = |range: &recoverylog::player::PlanRange| RangeObject {
+            log: range.log.to_string(),
+            begin: range.begin.get(),
+            end: range.end.get(),
+            bytes: range.bytes(),
+        };
+        Ok(Self {
+            ranges: plan.ranges.iter().map(range).collect(),
+            bytes: plan.bytes(),
+            log_bytes,
+            hinted_files: plan.hinted_files,
+            hinted_segments: plan.hinted_segments,
+        })
+    }
+
+    pub(crate) fn print(&self, output: &mut Output) -> Result<(), Stop> {
+        if output.is_json() {
+            return output.object(self);
+        }
+        self.print_lines(output)
+    }
+
+    pub(crate) fn print_lines(&self, output: &mut Output) -> Result<(), Stop> {
+        for range in &self.ranges {
+            output.line(format_args!(
+                "read {} [{}, {}): {}",
+                range.log,
+                range.begin,
+                range.end,
+                bytes(range.bytes)
+            ))?;
+        }
+        output.line(format_args!(
+            "in all {} of logs of {}; {} hinted files in {} segments",
+            bytes(self.bytes),
+            bytes(self.log_bytes),
+            self.hinted_files,
+            self.hinted_segments
+        ))
+    }
+}

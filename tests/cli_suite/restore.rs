@@ -1,0 +1,184 @@
+//! `recoverylog restore`, and the options that all commands share.
+
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
+
+use super::place::{LOG, Place, Ran, Writer, run, text};
+
+fn place() -> (Place, Writer) {
+    let (place, log) = (Place::new(), Writer::two_files());
+    place.store_log(LOG, &log.content, 100);
+    (place, log)
+}
+
+fn restore(place: &Place, target: &Path, more: &[&str]) -> Ran {
+    place.run(["restore", "--json", "--log", LOG, "--dir", text(target)].iter().chain(more))
+}
+
+#[test]
+fn a_directory_that_is_not_empty_is_refused_and_left_as_it_is() {
+    let (place, _) = place();
+    let target = place.beside("target");
+    std::fs::create_dir(&target).unwrap();
+    std::fs::write(target.join("mine"), b"precious").unwrap();
+    let before = place.files();
+    for more in [&[][..], &["--dry-run"]] {
+        let ran = restore(&place, &target, more);
+        assert_eq!((ran.code, ran.kind().as_str()), (2, "invalid"), "{ran:?}");
+    }
+    let kept = restore(&place, &target, &["--if-missing"]);
+    assert_eq!((kept.code, &kept.object()["done"]), (0, &false.into()));
+    assert_eq!(place.files(), before);
+}
+
+#[test]
+fn an_empty_or_missing_directory_is_filled_also_with_if_missing() {
+    for (make, more) in [(false, &["--if-missing"][..]), (true, &["--if-missing"]), (true, &[]), (false, &[])]
+    {
+        let (place, _) = place();
+        let target = place.beside("target");
+        if make {
+            std::fs::create_dir(&target).unwrap();
+        }
+        let ran = restore(&place, &target, more);
+        assert_eq!((ran.code, &ran.object()["done"]), (0, &true.into()), "{ran:?}");
+        assert_eq!(std::fs::read(target.join("kept")).unwrap(), b"what is kept, and more");
+        assert_eq!(std::fs::read_dir(&target).unwrap().count(), 1);
+    }
+}
+
+#[test]
+fn what_an_interrupted_restore_left_is_not_taken_for_a_tree() {
+    let (place, _) = place();
+    let target = place.beside("target");
+    std::fs::create_dir_all(target.join(".recoverylog")).unwrap();
+    std::fs::write(target.join(".recoverylog/INCOMPLETE"), b"").unwrap();
+    let ran = restore(&place, &target, &["--if-missing"]);
+    assert_eq!((ran.code, ran.kind().as_str()), (2, "invalid"), "{ran:?}");
+}
+
+#[test]
+fn a_dry_run_prints_the_plan_and_writes_nothing() {
+    let (place, log) = place();
+    let (target, before) = (place.beside("target"), place.files());
+    let ran = restore(&place, &target, &["--dry-run"]);
+    let plan = ran.object();
+    assert_eq!((ran.code, plan["bytes"].as_u64()), (0, Some(log.content.len() as u64)), "{ran:?}");
+    assert_eq!(plan["ranges"][0]["begin"], 0);
+    assert_eq!(place.files(), before);
+}
+
+#[test]
+fn a_damaged_fragment_is_named_and_nothing_is_left_behind() {
+    for parallelism in ["1", "4"] {
+        let (place, log) = (Place::new(), Writer::two_files());
+        let file = place.store_log(LOG, &log.content, 100).swap_remove(1);
+        let mut content = std::fs::read(&file).unwrap();
+        content[60] ^= 4;
+        std::fs::write(&file, content).unwrap();
+        let before = place.files();
+        let ran = restore(&place, &place.beside("target"), &["--parallelism", parallelism]);
+        assert_eq!((ran.code, ran.kind().as_str()), (3, "corrupt"), "{ran:?}");
+        assert!(ran.stderr.contains(file.file_name().unwrap().to_str().unwrap()), "{ran:?}");
+        assert_eq!(place.files(), before);
+    }
+}
+
+#[test]
+fn a_missing_fragment_is_data_loss_before_anything_is_written() {
+    for index in [0, 1] {
+        let (place, log) = (Place::new(), Writer::two_files());
+        let files = place.store_log(LOG, &log.content, 100);
+        assert!(files.len() > 2);
+        std::fs::remove_file(&files[index]).unwrap();
+        let before = place.files();
+        let ran = restore(&place, &place.beside("target"), &[]);
+        assert_eq!((ran.code, ran.kind().as_str()), (3, "data_loss"), "{ran:?}");
+        assert_eq!(ran.error()["offset"], index * 100);
+        assert_eq!(place.files(), before);
+    }
+}
+
+#[test]
+fn journals_are_read_where_nothing_can_be_written() {
+    let (place, _) = place();
+    let folders = [place.root(), place.root().join("acme"), place.root().join(LOG)];
+    let set_mode = |mode| {
+        for folder in &folders {
+            std::fs::set_permissions(folder, std::fs::Permissions::from_mode(mode)).unwrap();
+        }
+    };
+    set_mode(0o555);
+    // A superuser may write all the same, so that what is there afterwards is looked at too.
+    let before = place.files();
+    for command in [&["log", "--log", LOG][..], &["verify"], &["restore", "--log", LOG, "--dir"]] {
+        let target = (command.len() == 4).then(|| place.beside("target"));
+        let ran = place.run(command.iter().copied().chain(target.as_deref().map(text)));
+        assert_eq!(ran.code, 0, "{ran:?}");
+        assert_eq!(ran.stderr, "", "nothing but results, where standard error is no terminal");
+    }
+    std::fs::remove_dir_all(place.beside("target")).unwrap();
+    assert_eq!(place.files(), before);
+    set_mode(0o755);
+}
+
+#[test]
+fn a_call_that_cannot_be_understood_ends_with_2() {
+    let (place, _) = place();
+    let hints = place.beside("hints.json");
+    std::fs::write(&hints, br#"{"log":"acme/other","live_nodes":null,"properties":null}"#).unwrap();
+    let (root, target) = (place.root(), place.beside("target"));
+    let (root, target, hints) = (text(&root), text(&target), text(&hints));
+    let file_url = format!("file://{root}");
+    let restore = ["restore", "--dir", target];
+    for args in [
+        &["--json"][..],
+        &["--json", "fly"],
+        &["--json", "restore"],
+        &["--json", "restore", "--dir", target, "--journals", root, "--log", "x"],
+        &["--json", "log", "--journals", root],
+        &["--json", "log", "--log", LOG],
+        &["--json", "log", "--log", "acme/nothing", "--journals", root],
+        &["--json", "log", "--log", LOG, "--journals", "s3://bucket/prefix"],
+        &["--json", "log", "--log", LOG, "--journals", "file://host/dir"],
+        &["--json", "log", "--log", LOG, "--journals", "./is-not-there"],
+        &["--json", "log", "--log", LOG, "--journals", &file_url, "--from", "-1"],
+        &["--json", "hints", "--journals", root],
+        &["--json", "hints", "--hints", root],
+        &["--json", "hints", "--hints", "./is-not-there"],
+        &[&restore[..], &["--json", "--journals", root]].concat(),
+        &[&restore[..], &["--json", "--journals", root, "--log", LOG, "--hints", hints]].concat(),
+        &[&restore[..], &["--json", "--journals", root, "--log", LOG, "--parallelism", "0"]].concat(),
+    ] {
+        let ran = run(args);
+        assert_eq!((ran.code, ran.kind().as_str()), (2, "invalid"), "{args:?}: {ran:?}");
+        assert_eq!(ran.stdout, "", "{args:?}");
+        let people: Vec<_> = args.iter().filter(|arg| **arg != "--json").collect();
+        let ran = run(people);
+        assert_eq!(ran.code, 2, "{args:?}: {ran:?}");
+        assert!(!ran.stderr.is_empty() && !ran.stderr.contains("panicked"), "{ran:?}");
+    }
+    let unknown = run(["log", "--log", LOG, "--journals", "s3://bucket/prefix"]);
+    assert!(unknown.stderr.contains("file:///dir"), "{unknown:?}");
+    assert_eq!(run(["log", "--log", LOG, "--journals", &file_url]).code, 0);
+}
+
+#[test]
+fn hints_that_do_not_decode_end_with_3() {
+    let (place, _) = place();
+    let hints = place.beside("hints");
+    for bytes in [&b""[..], b"{", b"\xff\xff", br#"{"log":"acme/x","live_nodes":[{"fnode":1}]}"#] {
+        std::fs::write(&hints, bytes).unwrap();
+        let ran = place.run(["hints", "--json", "--hints", text(&hints)]);
+        assert_eq!((ran.code, ran.kind().as_str()), (3, "invalid_hints"), "{ran:?}");
+    }
+}
+
+#[test]
+fn help_and_version_end_with_0() {
+    for args in [&["--help"][..], &["--version"], &["restore", "--help"], &["verify", "--help"]] {
+        let ran = run(args);
+        assert_eq!((ran.code, ran.stderr.as_str()), (0, ""), "{args:?}");
+        assert!(!ran.stdout.is_empty());
+    }
+}
