@@ -32,6 +32,18 @@ pub struct Span<'a> {
     pub end: Option<Offset>,
 }
 
+/// A point between two operations of a history.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+#[non_exhaustive]
+pub struct Position {
+    /// Where in the log the operation after this point begins.
+    pub offset: Offset,
+    /// The sequence number of the operation after this point.
+    pub next_seq_no: SeqNo,
+    /// The checksum that the operation after this point carries.
+    pub next_checksum: Checksum,
+}
+
 /// Where this state machine may act as the reference does. The default does not.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub struct FsmOptions {

@@ -15,7 +15,8 @@ use super::reader::{Leftover, Step};
 use super::{Play, Played};
 use crate::clock::Deadline;
 use crate::error::{Error, ErrorKind, Result};
-use crate::ids::{Author, Checksum, Offset, SeqNo};
+pub use crate::fsm::Position;
+use crate::ids::{Author, Offset};
 use crate::journal::{Append, Appended, Interrupter, Journal, JournalError, ReadRange, ReadStep};
 use crate::op::{OpBody, RecordedOp};
 use crate::wire::encode_op;
@@ -29,18 +30,6 @@ pub struct Standby {
     play: Play,
     journal: Arc<dyn Journal>,
     interrupter: Interrupter,
-}
-
-/// A point in a history.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-#[non_exhaustive]
-pub struct Position {
-    /// Where in the log the next operation begins.
-    pub offset: Offset,
-    /// The next sequence number.
-    pub next_seq_no: SeqNo,
-    /// The checksum of the history so far.
-    pub next_checksum: Checksum,
 }
 
 /// Why [`Standby::tail`] returned.

@@ -13,19 +13,8 @@ use std::task::{Context, Poll};
 use crate::clock::Deadline;
 use crate::completion::{Abandoned, Completion};
 use crate::error::{Error, ErrorKind, Result};
+pub use crate::fsm::Position;
 use crate::hints::FsmHints;
-use crate::ids::{Checksum, Offset, SeqNo};
-
-/// A point between two operations of a log.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub struct Position {
-    /// Where the operation after this point begins.
-    pub offset: Offset,
-    /// The sequence number of the operation after this point.
-    pub next_seq_no: SeqNo,
-    /// The checksum that the operation after this point carries.
-    pub next_checksum: Checksum,
-}
 
 /// A point of the log whose durability can be waited for.
 pub type Barrier = Pending<Position>;
