@@ -5,6 +5,7 @@
 //! *Does not* validate names: a register of a foreign journal is kept as it is.
 
 use std::fmt;
+use std::sync::Arc;
 
 /// One label: a name and one of its values.
 #[derive(Clone, Debug, Eq, Ord, PartialEq, PartialOrd)]
@@ -22,41 +23,47 @@ impl Register {
     }
 }
 
-/// A set of registers, sorted and without repetitions.
+/// A set of registers, sorted and without repetitions; cheap to clone, for each append carries some.
+///
+/// The empty set is `None`, so that equal sets are equal.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
-pub struct RegisterSet(Vec<Register>);
+pub struct RegisterSet(Option<Arc<[Register]>>);
 
 impl RegisterSet {
     /// The empty set, as of a journal whose registers were never written, or were lost.
-    pub const EMPTY: Self = Self(Vec::new());
+    pub const EMPTY: Self = Self(None);
 
     /// Tells whether no register is set.
     pub const fn is_empty(&self) -> bool {
-        self.0.is_empty()
+        self.0.is_none()
     }
 
     /// Returns the registers in order.
     pub fn iter(&self) -> impl Iterator<Item = &Register> {
-        self.0.iter()
+        self.as_slice().iter()
     }
 
     /// Returns the values of `name`, in order.
     pub fn values<'a>(&'a self, name: &'a str) -> impl Iterator<Item = &'a str> {
-        self.0.iter().filter(move |register| register.name == name).map(|register| register.value.as_str())
+        self.iter().filter(move |register| register.name == name).map(|register| register.value.as_str())
     }
 
     /// Returns this set with every name of `other` given exactly the values it has there.
     #[must_use]
     pub fn union(&self, other: &Self) -> Self {
-        let kept = self.0.iter().filter(|register| other.values(&register.name).next().is_none());
-        kept.chain(&other.0).cloned().collect()
+        let kept = self.iter().filter(|register| other.values(&register.name).next().is_none());
+        kept.chain(other.iter()).cloned().collect()
     }
 
     /// Returns this set without the names whose values are exactly those they have in `other`.
     #[must_use]
     pub fn subtract(&self, other: &Self) -> Self {
         let kept = |register: &&Register| !self.values(&register.name).eq(other.values(&register.name));
-        self.0.iter().filter(kept).cloned().collect()
+        self.iter().filter(kept).cloned().collect()
+    }
+
+    fn as_slice(&self) -> &[Register] {
+        self.0.as_deref().unwrap_or_default()
     }
 }
 
@@ -65,14 +72,14 @@ impl FromIterator<Register> for RegisterSet {
         let mut registers = registers.into_iter().collect::<Vec<_>>();
         registers.sort();
         registers.dedup();
-        Self(registers)
+        Self((!registers.is_empty()).then(|| registers.into()))
     }
 }
 
 impl fmt::Display for RegisterSet {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("{")?;
-        for (index, register) in self.0.iter().enumerate() {
+        for (index, register) in self.iter().enumerate() {
             let comma = if index == 0 { "" } else { ", " };
             write!(f, "{comma}{}={}", register.name, register.value)?;
         }
