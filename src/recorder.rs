@@ -220,8 +220,11 @@ impl Recorder {
         let reserved = self.reserve_ops(&[&anchor])?;
         let (completer, completion) = completion();
         self.transaction(reserved, |tx| {
-            if tx.fsm().live_files() == 0 {
-                tx.create(&anchor)?;
+            match tx.fsm().live_files() {
+                0 => drop(tx.create(&anchor)?),
+                // Left behind, it would hold the log back at its creation.
+                2.. if tx.fsm().link(&anchor).is_some() => drop(tx.unlink(&anchor)?),
+                _ => {}
             }
             tx.no_op(None)?;
             let nanos = tx.mark_nanos();

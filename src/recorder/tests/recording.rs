@@ -230,6 +230,11 @@ fn hints_of_an_empty_tree_are_anchored_by_a_reserved_file() {
     // Another set needs no second file.
     let hints = recorder.take_hints().unwrap().wait(soon()).unwrap();
     assert_eq!((hints.files.len(), hints.as_of.unwrap().seq_no), (1, SeqNo::new(3)));
+    // Once there are files, it goes.
+    let fnode = recorder.create(&path("/a")).unwrap();
+    let hints = recorder.take_hints().unwrap().wait(soon()).unwrap();
+    assert_eq!(hints.files.iter().map(|file| file.fnode).collect::<Vec<_>>(), [fnode]);
+    assert!(replay(&journal.inner).link(&path("/.recoverylog/anchor")).is_none());
 }
 
 #[test]
