@@ -2,6 +2,13 @@
 
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use recoverylog::hint_store::{DirectoryHints, HintStore};
+use recoverylog::journal::{Append, FileJournals, Journals};
+use recoverylog::vfs::OsFs;
+use recoverylog::{Deadline, FsmHints, JournalName};
 
 use super::place::{LOG, Place, Ran, Writer, run, text};
 
@@ -144,7 +151,6 @@ fn a_call_that_cannot_be_understood_ends_with_2() {
         &["--json", "log", "--log", LOG, "--journals", "./is-not-there"],
         &["--json", "log", "--log", LOG, "--journals", &file_url, "--from", "-1"],
         &["--json", "hints", "--journals", root],
-        &["--json", "hints", "--hints", root],
         &["--json", "hints", "--hints", "./is-not-there"],
         &[&restore[..], &["--json", "--journals", root]].concat(),
         &[&restore[..], &["--json", "--journals", root, "--log", LOG, "--hints", hints]].concat(),
@@ -181,4 +187,31 @@ fn help_and_version_end_with_0() {
         assert_eq!((ran.code, ran.stderr.as_str()), (0, ""), "{args:?}");
         assert!(!ran.stdout.is_empty());
     }
+}
+
+#[test]
+fn a_file_journal_is_read_up_to_its_head_and_hints_come_from_a_directory() {
+    let (place, log) = (Place::new(), Writer::two_files());
+    let (name, soon) = (JournalName::new(LOG).unwrap(), || Deadline::after(Duration::from_secs(10)));
+    let journals = FileJournals::open(place.root()).unwrap();
+    journals.open(&name).unwrap().append(Append::new(log.content.clone()), soon()).unwrap();
+    let hints = place.beside("hints");
+    let store = DirectoryHints::open(Arc::new(OsFs::new()), &hints).unwrap();
+    store.store(&FsmHints::empty(name), soon()).unwrap();
+    for args in [["--log", LOG], ["--hints", text(&hints)]] {
+        let target = place.beside(&format!("by{}", args[0]));
+        let ran = place.run(["restore", "--json", "--dir", text(&target)].into_iter().chain(args));
+        assert_eq!(ran.code, 0, "{ran:?}");
+        assert_eq!(ran.object()["offset"], log.content.len());
+        assert_eq!(std::fs::read(target.join("kept")).unwrap(), b"what is kept, and more");
+    }
+    assert_eq!(place.run(["verify", "--hints", text(&hints)]).code, 0);
+    let other =
+        place.run(["restore", "--json", "--dir", "./x", "--log", "acme/other", "--hints", text(&hints)]);
+    assert_eq!((other.code, other.kind().as_str()), (2, "invalid"), "{other:?}");
+
+    let set = std::fs::read_dir(&hints).unwrap().next().unwrap().unwrap().path();
+    std::fs::write(set, b"{}").unwrap();
+    let ran = place.run(["hints", "--json", "--hints", text(&hints)]);
+    assert_eq!((ran.code, ran.kind().as_str()), (3, "corrupt"), "{ran:?}");
 }

@@ -20,8 +20,8 @@ pub(crate) struct Args {
     #[arg(long, value_name = "NAME", global = true)]
     pub(crate) log: Option<JournalName>,
 
-    /// Read hints, in JSON or protobuf, from a file
-    #[arg(long, value_name = "FILE", global = true)]
+    /// Read hints: a file, in JSON or protobuf, or the best set of a directory of them
+    #[arg(long, value_name = "FILE|DIR", global = true)]
     pub(crate) hints: Option<PathBuf>,
 
     /// Print JSON: results on standard output, an error as one object on standard error

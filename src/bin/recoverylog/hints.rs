@@ -5,7 +5,6 @@ use std::path::Path;
 use std::sync::Arc;
 
 use recoverylog::hints::HintedFile;
-use recoverylog::journal::Journals;
 use recoverylog::player::{Plan, PlayOptions, Player};
 use recoverylog::scan::{Found, LogScan, ScanOptions};
 use recoverylog::vfs::OsFs;
@@ -14,12 +13,12 @@ use serde::Serialize;
 
 use crate::args::Args;
 use crate::output::{Output, PathObject, Stop, bytes, utc};
-use crate::place::{self, Place};
+use crate::place::{self, Hints, Place};
 use crate::progress::Progress;
 use crate::restore::PlanObject;
 
 pub(crate) fn run(args: &Args, output: &mut Output) -> Result<(), Stop> {
-    let hints = place::hints(args)?.ok_or_else(|| place::lacks("--hints", "FILE"))?;
+    let hints = Hints::read(args)?.ok_or_else(|| place::lacks("--hints", "FILE"))?.best(output)?;
     let place = args.journals.is_some().then(|| Place::open(args)).transpose()?;
     // Where the logs say no, the hints themselves are shown all the same.
     let at_hand = place.as_ref().map(|place| at_hand(place, &hints, output)).transpose();
@@ -44,7 +43,7 @@ fn at_hand(place: &Place, hints: &FsmHints, output: &Output) -> Result<(PlanObje
     let options = PlayOptions::default();
     let step = options.step_deadline;
     // Nothing is played, so that the target is not looked at.
-    let player = Player::new(&place.plain, hints, Arc::new(OsFs::new()), Path::new("."), options)?;
+    let player = Player::new(&*place.plain, hints, Arc::new(OsFs::new()), Path::new("."), options)?;
     let plan = PlanObject::new(place, &player, step)?;
     let fsm = follow(place, hints, player.plan(), output)?;
     let paths = fsm.nodes().map(|(fnode, node)| (fnode, node.links().to_vec())).collect();

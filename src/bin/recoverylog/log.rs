@@ -2,18 +2,18 @@
 
 use std::fmt;
 
-use recoverylog::journal::Journals;
 use recoverylog::scan::{ChainCheck, Found, FoundOp, LogScan, PayloadCheck, ScanOptions};
 use recoverylog::{Author, Error, ErrorKind, JournalName, Offset, OpBody};
 use serde::Serialize;
 
 use crate::args::{Args, Log};
 use crate::output::{ErrorObject, Output, PathObject, Stop, utc};
-use crate::place::{self, Place};
+use crate::place::{self, Hints, Place};
 
 pub(crate) fn run(args: &Args, command: &Log, output: &mut Output) -> Result<(), Stop> {
     let place = Place::open(args)?;
-    let log = match (&args.log, place::hints(args)?.and_then(|hints| hints.log)) {
+    let hints = Hints::read(args)?.map(|hints| hints.best(output)).transpose()?;
+    let log = match (&args.log, hints.and_then(|hints| hints.log)) {
         (Some(log), _) => log.clone(),
         (None, Some(log)) => log,
         (None, None) => return Err(place::lacks("--log", "NAME").into()),

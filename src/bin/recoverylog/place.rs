@@ -4,12 +4,15 @@ use std::io::Read;
 use std::os::unix::ffi::OsStringExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
-use recoverylog::journal::{FragmentJournals, Journals};
+use recoverylog::hint_store::{DirectoryHints, HintStore};
+use recoverylog::journal::{FileJournals, FragmentJournals, Journals};
 use recoverylog::vfs::{FileSystem, OsFs};
-use recoverylog::{Error, ErrorKind, FsmHints, JournalName, Result};
+use recoverylog::{Deadline, Error, ErrorKind, FsmHints, JournalName, Result};
 
 use crate::args::Args;
+use crate::output::Output;
 
 /// The most bytes of a file of hints; hints of 100,000 files have some 17 MB.
 const HINTS_BYTES_MAX: u64 = 1 << 30;
@@ -18,9 +21,9 @@ const HINTS_BYTES_MAX: u64 = 1 << 30;
 #[derive(Debug)]
 pub(crate) struct Place {
     /// Checks the sum of each fragment that is read whole.
-    pub(crate) checked: FragmentJournals,
+    pub(crate) checked: Arc<dyn Journals>,
     /// Hands bytes out as they are, unread where possible.
-    pub(crate) plain: FragmentJournals,
+    pub(crate) plain: Arc<dyn Journals>,
 }
 
 impl Place {
@@ -31,16 +34,13 @@ impl Place {
         let root = root.canonicalize().unwrap_or(root);
         let fs: Arc<dyn FileSystem> = Arc::new(OsFs::new());
         if fs.metadata(&root.join(".recoverylog")).is_ok() {
-            let what = format!("{} is kept by a FileJournal", root.display());
-            return Err(Error::new(ErrorKind::Invalid, what)
-                .expected(
-                    "a folder of fragments alone",
-                    "a folder that also holds what is not a fragment yet",
-                )
-                .advise("seal the journal, and copy its fragments elsewhere"));
+            // A FileJournal keeps what is no fragment yet.
+            let journals: Arc<dyn Journals> = Arc::new(FileJournals::read_only_on(fs, &root)?);
+            return Ok(Self { checked: Arc::clone(&journals), plain: journals });
         }
         let open = || FragmentJournals::open(Arc::clone(&fs), &root);
-        Ok(Self { checked: open()?, plain: open()?.verify_sums(false).file_chunks(true) })
+        let plain = open()?.verify_sums(false).file_chunks(true);
+        Ok(Self { checked: Arc::new(open()?), plain: Arc::new(plain) })
     }
 
     /// Returns the logs that are stored here.
@@ -49,24 +49,76 @@ impl Place {
     }
 }
 
-/// Reads what `--hints` names.
-pub(crate) fn hints(args: &Args) -> Result<Option<FsmHints>> {
-    let Some(path) = &args.hints else { return Ok(None) };
-    if path.is_dir() {
-        let what = format!("{} is a directory, and hints are read from a file", path.display());
-        return Err(Error::new(ErrorKind::Invalid, what).advise("name one file of hints"));
+/// What `--hints` names.
+#[derive(Debug)]
+pub(crate) struct Hints {
+    /// Sets of one log, the best first.
+    pub(crate) sets: Vec<FsmHints>,
+    /// Why others of the same place cannot be read.
+    pub(crate) unreadable: Vec<Error>,
+}
+
+impl Hints {
+    /// Reads what `--hints` names, if anything is named.
+    pub(crate) fn read(args: &Args) -> Result<Option<Self>> {
+        let Some(path) = &args.hints else { return Ok(None) };
+        if path.is_dir() {
+            return Self::of_directory(args, path).map(Some);
+        }
+        let hints = FsmHints::decode(&read(path)?).map_err(Error::from).map_err(|error| {
+            Error::new(error.kind(), format!("no hints in {}", path.display())).with_source(error)
+        })?;
+        if let (Some(named), Some(hinted)) = (&args.log, &hints.log)
+            && named != hinted
+        {
+            return Err(Error::new(ErrorKind::Invalid, "--log and --hints name different logs")
+                .expected(named, hinted)
+                .advise("leave --log out to use the log of the hints"));
+        }
+        Ok(Some(Self { sets: vec![hints], unreadable: Vec::new() }))
     }
-    let hints = FsmHints::decode(&read(path)?).map_err(Error::from).map_err(|error| {
-        Error::new(error.kind(), format!("no hints in {}", path.display())).with_source(error)
-    })?;
-    if let (Some(named), Some(hinted)) = (&args.log, &hints.log)
-        && named != hinted
-    {
-        return Err(Error::new(ErrorKind::Invalid, "--log and --hints name different logs")
-            .expected(named, hinted)
-            .advise("leave --log out to use the log of the hints"));
+
+    /// Reads a directory of hint sets.
+    fn of_directory(args: &Args, path: &Path) -> Result<Self> {
+        let resolved = path.canonicalize().unwrap_or_else(|_| path.to_owned());
+        let store = DirectoryHints::open_existing(Arc::new(OsFs::new()), &resolved)?;
+        // Where no log is named, all sets must be of one, and any name sorts them by age.
+        let sorts = args.log.clone().map_or_else(|| JournalName::new("none"), Ok)?;
+        let candidates = store.candidates(&sorts, Deadline::after(Duration::from_secs(30)))?;
+        let (mut sets, mut unreadable) = (Vec::new(), Vec::new());
+        for candidate in candidates {
+            match candidate.hints {
+                Ok(hints) => sets.push(hints),
+                Err(error) => unreadable.push(error),
+            }
+        }
+        let stored = sets.len();
+        let log = args.log.clone().or_else(|| sets.first().and_then(|hints| hints.log.clone()));
+        sets.retain(|hints| hints.log == log);
+        if args.log.is_none() && sets.len() < stored {
+            let what = format!("{} holds hints of several logs", path.display());
+            return Err(Error::new(ErrorKind::Invalid, what).advise("add --log NAME"));
+        }
+        if sets.is_empty() {
+            let what = format!("{} holds no hints", path.display());
+            let what = log.map_or(what.clone(), |log| format!("{what} of {log}"));
+            let error = match unreadable.first() {
+                Some(error) => Error::new(ErrorKind::Corrupt, what).with_source(error.clone()),
+                None => Error::new(ErrorKind::Invalid, what),
+            };
+            return Err(error.advise("leave --hints out to use the whole log"));
+        }
+        Ok(Self { sets, unreadable })
     }
-    Ok(Some(hints))
+
+    /// Returns the best set, and tells which ones cannot be read.
+    pub(crate) fn best(self, output: &Output) -> Result<FsmHints> {
+        for error in &self.unreadable {
+            output.warn(format_args!("a hint set is passed over: {error}"));
+        }
+        let best = self.sets.into_iter().next();
+        best.ok_or_else(|| Error::new(ErrorKind::Invalid, "there are no hints"))
+    }
 }
 
 /// Returns an error for an option that a command cannot do without.

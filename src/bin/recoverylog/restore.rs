@@ -4,7 +4,6 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use recoverylog::journal::Journals;
 use recoverylog::player::{PlayOptions, Played, Player, is_incomplete};
 use recoverylog::vfs::{FileKind, FileSystem, OsFs};
 use recoverylog::{Deadline, Error, ErrorKind, FsmHints, Result};
@@ -12,7 +11,7 @@ use serde::Serialize;
 
 use crate::args::{Args, Restore};
 use crate::output::{Output, Stop, bytes};
-use crate::place::{self, Place};
+use crate::place::{self, Hints, Place};
 use crate::progress::Progress;
 
 pub(crate) fn run(args: &Args, command: &Restore, output: &mut Output) -> Result<(), Stop> {
@@ -34,11 +33,39 @@ pub(crate) fn run(args: &Args, command: &Restore, output: &mut Output) -> Result
         return Err(Error::new(ErrorKind::Invalid, what).advise(advice).into());
     }
     let place = Place::open(args)?;
-    let hints = match (place::hints(args)?, &args.log) {
-        (Some(hints), _) => hints,
-        (None, Some(log)) => FsmHints::empty(log.clone()),
+    let hints = Hints::read(args)?;
+    for error in hints.iter().flat_map(|hints| &hints.unreadable) {
+        output.warn(format_args!("a hint set is passed over: {error}"));
+    }
+    let mut sets = match (hints, &args.log) {
+        (Some(hints), _) => hints.sets,
+        (None, Some(log)) => vec![FsmHints::empty(log.clone())],
         (None, None) => return Err(place::lacks("--log or --hints", "").advise("add one of them").into()),
     };
+    // The best set first; where it does not serve, the next one. The error of the last one is reported.
+    let last = sets.pop();
+    for hints in sets {
+        match attempt(command, &place, &hints, &directory, output) {
+            Err(Stop::Error(error)) if error.kind().exit_code() == 3 => {
+                output.warn(format_args!("a hint set is passed over: {error}"));
+            }
+            done => return done,
+        }
+    }
+    match last {
+        Some(hints) => attempt(command, &place, &hints, &directory, output),
+        None => Ok(()),
+    }
+}
+
+/// Plans a restore by one set of hints, and does it.
+fn attempt(
+    command: &Restore,
+    place: &Place,
+    hints: &FsmHints,
+    directory: &Path,
+    output: &mut Output,
+) -> Result<(), Stop> {
     let mut options = PlayOptions::default();
     if let Some(parallelism) = command.parallelism {
         options.parallelism = parallelism.into();
@@ -50,10 +77,9 @@ pub(crate) fn run(args: &Args, command: &Restore, output: &mut Output) -> Result
         shared.set_total(done.planned_bytes);
         shared.set(done.done_bytes);
     }));
-    let player = Player::new(&place.checked, &hints, fs, &directory, options)?;
+    let player = Player::new(&*place.checked, hints, Arc::new(OsFs::new()), directory, options)?;
     if command.dry_run {
-        let plan = PlanObject::new(&place, &player, step)?;
-        return plan.print(output);
+        return PlanObject::new(place, &player, step)?.print(output);
     }
     let played = player.restore();
     progress.end();

@@ -5,7 +5,7 @@ mod faults;
 use std::sync::Arc;
 
 use recoverylog::fsm::Node;
-use recoverylog::journal::{Fragment, Journal, Journals, ReadRange, ReadStep};
+use recoverylog::journal::{Fragment, Journal, ReadRange, ReadStep};
 use recoverylog::scan::{ChainCheck, Found, FoundOp, LogScan, PayloadCheck, ScanOptions};
 use recoverylog::{
     Deadline, Error, ErrorKind, Fsm, FsmHints, FsmOptions, JournalName, Offset, OpBody, Result, SeqNo,
@@ -14,18 +14,27 @@ use recoverylog::{
 use self::faults::{Fault, LogReport, Report};
 use crate::args::Args;
 use crate::output::{Output, Stop};
-use crate::place::{self, Place};
+use crate::place::{Hints, Place};
 use crate::progress::Progress;
 
 pub(crate) fn run(args: &Args, output: &mut Output) -> Result<(), Stop> {
     let place = Place::open(args)?;
-    let hints = place::hints(args)?;
+    let (hints, unreadable) = match Hints::read(args)? {
+        Some(mut hints) => {
+            let unreadable = std::mem::take(&mut hints.unreadable);
+            (Some(hints.best(output)?), unreadable)
+        }
+        None => (None, Vec::new()),
+    };
     let mut report = Report::default();
     match (&hints, &args.log) {
         (Some(hints), _) => {
             let fsm = Fsm::from_hints(hints, FsmOptions::default()).map_err(Error::from)?;
             let logs = logs_of(&fsm);
             let mut check = Check::new(&place, Some(hints), fsm);
+            let log = check.fsm.last_log().clone();
+            let of_set = |error| Fault::new(error, &log, Offset::ZERO, Offset::ZERO, None);
+            check.faults.extend(unreadable.into_iter().map(of_set));
             for log in &logs {
                 check.hints_within(log)?;
                 check.log(log, output)?;
