@@ -56,11 +56,14 @@ pub struct FileJournalOptions {
     pub fragment_bytes: u64,
     /// Do all work on the calling threads: no thread is started, and `submit` returns when the append is settled.
     pub inline: bool,
+    /// How long a process that has the right to append may stand still while another one waits; then it is
+    /// superseded. 50 ms by default; longer where one flush of the disk may take longer.
+    pub patience: Duration,
 }
 
 impl Default for FileJournalOptions {
     fn default() -> Self {
-        Self { fragment_bytes: 64 << 20, inline: false }
+        Self { fragment_bytes: 64 << 20, inline: false, patience: Duration::from_millis(50) }
     }
 }
 
@@ -174,7 +177,12 @@ impl FileJournals {
         };
         // Listed before the head is looked at: what is sealed lies below it.
         let sealed = view::sealed_files(&place)?;
-        let settings = Settings { fragment_bytes: self.options.fragment_bytes, inline: self.options.inline };
+        let settings = Settings {
+            fragment_bytes: self.options.fragment_bytes,
+            inline: self.options.inline,
+            patience: self.options.patience,
+            boot: place.fs.boot_id().map_err(|error| place.io("asking for the boot id", error))?,
+        };
         let mut engine = Engine::attach(place.clone(), head.clone(), settings)?;
         let offset = engine.head()?.offset;
         if let Some(foreign) = sealed.iter().find(|found| found.sealed.end > offset) {
@@ -197,6 +205,7 @@ impl FileJournals {
         self.refuse_prefixes(place)?;
         for folder in [&place.content, &place.state] {
             vfs::create_dir_all_synced(&*place.fs, folder).map_err(failed)?;
+            self.sync_parents(folder).map_err(failed)?;
         }
         let made = || {
             place.fs.open(&place.lock_path(), OpenMode::Create)?;
@@ -205,6 +214,24 @@ impl FileJournals {
         };
         made().map_err(failed)?;
         lock.unlock().map_err(failed)
+    }
+
+    /// Makes the names of all folders that lead to `folder` durable: whoever made one may have died before that.
+    fn sync_parents(&self, folder: &Path) -> io::Result<()> {
+        for parent in folder.ancestors().skip(1) {
+            let named = if parent.as_os_str().is_empty() { Path::new(".") } else { parent };
+            match self.fs.sync_dir(named) {
+                // Folders above the root may belong to somebody else, who made them durable.
+                Err(error) if !parent.starts_with(&self.root) => {
+                    let refused = [io::ErrorKind::PermissionDenied, io::ErrorKind::ReadOnlyFilesystem];
+                    if !refused.contains(&error.kind()) {
+                        return Err(error);
+                    }
+                }
+                synced => synced?,
+            }
+        }
+        Ok(())
     }
 
     fn refuse_prefixes(&self, place: &Place) -> Result<(), JournalError> {
@@ -232,7 +259,14 @@ impl FileJournals {
         let head = SharedHead::new(file.map_shared(HEAD_WORDS).map_err(failed)?);
         let boot = place.fs.boot_id().map_err(failed)?;
         let list = || Ok(view::sealed_files(place)?.into_iter().map(|found| found.sealed).collect());
-        *cut = recover::recover(place, &head, boot, self.options.fragment_bytes, list)?;
+        if head.has_lost_names(boot) {
+            return Err(place.names_lost());
+        }
+        let recovered = recover::recover(place, &head, boot, self.options.fragment_bytes, list);
+        if place.has_lost_names() {
+            head.lose_names(boot);
+        }
+        *cut = recovered?;
         Ok(head)
     }
 }

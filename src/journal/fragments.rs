@@ -14,7 +14,7 @@
 //! cannot be told apart; a broker never can. `ROOT/.recoverylog` is not listed.
 
 mod codec;
-mod index;
+pub(super) mod index;
 mod name;
 mod reader;
 #[cfg(test)]

@@ -24,8 +24,6 @@ use crate::clock::{self, Deadline};
 use crate::journal::{Head, JournalError};
 use crate::vfs::{LockMode, OpenMode};
 
-/// A holder of the lock under whom the head does not move for that long loses it.
-const PATIENCE: Duration = Duration::from_millis(50);
 /// How often a lock is tried for.
 const TRY_EVERY: Duration = Duration::from_millis(2);
 /// How long the lock is left to others after somebody asked for it.
@@ -41,6 +39,10 @@ pub(super) struct Settings {
     pub(super) fragment_bytes: u64,
     /// Seal on the calling thread.
     pub(super) inline: bool,
+    /// A holder of the lock under whom the head does not move for that long loses it.
+    pub(super) patience: Duration,
+    /// The boot of the machine.
+    pub(super) boot: [u8; 16],
 }
 
 /// The engine of one handle.
@@ -81,6 +83,9 @@ impl Current {
 impl Engine {
     /// Joins a journal whose head is of this boot: checks the open file, lifts a wedge, finishes sealing.
     pub(super) fn attach(place: Place, head: SharedHead, settings: Settings) -> Result<Self, JournalError> {
+        if head.has_lost_names(settings.boot) {
+            return Err(place.names_lost());
+        }
         let word = head.load();
         if word < head.floor() {
             return Err(place.corrupt(
@@ -99,20 +104,27 @@ impl Engine {
             sealing: Arc::default(),
             failed: None,
         };
+        match engine.lift() {
+            Ok(()) => Ok(engine),
+            Err(error) => Err(engine.note_lost_names(error)),
+        }
+    }
+
+    /// Lifts a wedge, and finishes what others began to seal.
+    fn lift(&mut self) -> Result<(), JournalError> {
         loop {
-            let word = engine.follow(true)?;
+            let word = self.follow(true)?;
             if !word.frozen {
-                let header = engine.current.file.header.clone();
-                seal::seal_before(&engine.place, &header, &How::Any)?;
-                return Ok(engine);
+                let header = self.current.file.header.clone();
+                return seal::seal_before(&self.place, &header, &How::Any);
             }
-            if engine.place.is_retired()? {
-                return Err(engine.place.not_allowed("the journal is retired"));
+            if self.place.is_retired()? {
+                return Err(self.place.not_allowed("the journal is retired"));
             }
             // The process that froze the head does not trust the file, so nobody does.
-            if engine.open_next(word, 0, How::Copy)? {
-                engine.finish_sealing()?;
-                engine.release();
+            if self.open_next(word, 0, How::Copy)? {
+                self.finish_sealing()?;
+                self.release();
             }
         }
     }
@@ -132,7 +144,10 @@ impl Engine {
                 Ok(Attempt::Done(settled)) => return settled,
                 Ok(Attempt::Again) => {}
                 Ok(Attempt::Lost(taken)) => written = written.max(taken),
-                Err(error) => return self.fail(queue, written, &error),
+                Err(error) => {
+                    let error = self.note_lost_names(error);
+                    return self.fail(queue, written, &error);
+                }
             }
         }
         let error = self.place.unavailable("other processes moved the head again and again");
@@ -153,6 +168,10 @@ impl Engine {
 
     /// Seals everything and refuses appends from now on, in every process.
     pub(super) fn retire(&mut self) -> Result<(), JournalError> {
+        self.try_retire().map_err(|error| self.note_lost_names(error))
+    }
+
+    fn try_retire(&mut self) -> Result<(), JournalError> {
         for _ in 0..TRIES_MAX {
             let word = self.lock()?;
             if word.len > 0 && !self.open_next(word, 0, How::Any)? {
@@ -163,11 +182,9 @@ impl Engine {
                 continue;
             }
             let path = self.place.retired_path();
-            let marked = || {
-                self.place.fs.open(&path, OpenMode::Create)?.sync_all()?;
-                self.place.fs.sync_dir(&self.place.state)
-            };
-            marked().map_err(|error| self.place.io("marking the journal as retired", error))?;
+            let marked = self.place.fs.open(&path, OpenMode::Create).and_then(|file| file.sync_all());
+            marked.map_err(|error| self.place.io("marking the journal as retired", error))?;
+            self.place.sync_state()?;
             self.failed = Some(self.place.not_allowed("the journal is retired"));
             self.release();
             return Ok(());
@@ -256,7 +273,7 @@ impl Engine {
 
     fn patience(&self, word: HeadWord) -> Duration {
         let fruitless = if word.len > 0 { 0 } else { self.current.file.header.fruitless + 1 };
-        PATIENCE * 2_u32.pow(fruitless.min(10))
+        self.settings.patience * 2_u32.pow(fruitless.min(10))
     }
 
     /// Moves to the open file that the head word names, and along its records up to there.
@@ -279,8 +296,10 @@ impl Engine {
         }
         let error = if self.place.is_retired()? {
             self.place.not_allowed("the journal is retired")
+        } else if self.head.has_lost_names(self.settings.boot) {
+            self.place.names_lost()
         } else {
-            self.wedged("a write or flush failed in another handle or process, or while sealing")
+            self.place.wedged("a write or flush failed in another handle or process, or while sealing")
         };
         self.release();
         self.failed = Some(error.clone());
@@ -313,14 +332,29 @@ impl Engine {
     }
 
     fn start_sealing(&mut self, how: How) {
-        let (place, head) = (self.place.clone(), self.head.clone());
+        let (place, head, boot) = (self.place.clone(), self.head.clone(), self.settings.boot);
         let header = self.current.file.header.clone();
         let work = move || {
             if seal::seal_before(&place, &header, &how).is_err() {
+                if place.has_lost_names() {
+                    head.lose_names(boot);
+                }
                 freeze(&head);
             }
         };
         self.sealing.start(&self.place, self.settings.inline, work);
+    }
+
+    /// Freezes the head where a flush of a folder failed. What is acknowledged is safe; nothing more would be.
+    fn note_lost_names(&mut self, error: JournalError) -> JournalError {
+        if !self.place.has_lost_names() || self.failed.is_some() {
+            return error;
+        }
+        self.head.lose_names(self.settings.boot);
+        freeze(&self.head);
+        self.release();
+        self.failed = Some(self.place.names_lost());
+        error
     }
 
     fn wedge(&mut self, queue: &mut VecDeque<Pending>, group: &Group, what: String) -> Vec<Settled> {
@@ -328,13 +362,9 @@ impl Engine {
         let word = self.current.word();
         self.head.exchange(word, word.freeze());
         self.release();
-        let error = self.wedged(what);
+        let error = self.place.wedged(what);
         self.failed = Some(error.clone());
         self.fail(queue, group.taken(), &error)
-    }
-
-    fn wedged(&self, what: impl Into<String>) -> JournalError {
-        JournalError::Wedged { journal: self.place.journal.clone(), what: what.into() }
     }
 
     /// Settles the whole queue with an error. Of the first `written` appends it is not known whether they will

@@ -4,7 +4,6 @@
 //!
 //! *Does not* do I/O on the thread of a submitter, unless it was opened so.
 
-use std::io;
 use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::Duration;
@@ -16,7 +15,7 @@ use super::place::Place;
 use super::reader::FileReader;
 use super::recover::CutTail;
 use super::sealing::Sealing;
-use super::view::{self, SealedFile, View};
+use super::view::{self, View};
 use crate::clock::Deadline;
 use crate::completion::{Completion, completion};
 use crate::ids::{JournalName, Offset};
@@ -85,19 +84,6 @@ impl FileJournal {
             _ => Ok(()),
         }
     }
-
-    fn sealed_fragment(&self, found: &SealedFile) -> Result<Option<Fragment>, JournalError> {
-        let place = &self.view.place;
-        let metadata = match place.fs.metadata(&found.path) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-            metadata => metadata.map_err(|error| place.io("listing the fragments", error))?,
-        };
-        let mut fragment = Fragment::open(found.sealed.begin, found.sealed.end);
-        fragment.sum = Some(found.sealed.sum);
-        fragment.stored_bytes = Some(metadata.len);
-        fragment.modified_unix_secs = Some(metadata.modified_unix_secs);
-        Ok(Some(fragment))
-    }
 }
 
 impl Journal for FileJournal {
@@ -134,10 +120,7 @@ impl Journal for FileJournal {
     }
 
     fn read(&self, range: ReadRange) -> Result<Box<dyn JournalReader>, JournalError> {
-        if let Some(end) = range.end.filter(|&end| end < range.begin) {
-            let what = format!("a range from {} to {end} ends before it begins", range.begin);
-            return Err(self.view.place.invalid(what));
-        }
+        range.check(self.name())?;
         Ok(Box::new(FileReader::new(Arc::clone(&self.view), range)))
     }
 
@@ -146,7 +129,7 @@ impl Journal for FileJournal {
         let chain = self.view.chain(&self.view.now()?)?;
         let mut fragments = Vec::new();
         for found in view::sealed_files(&self.view.place)? {
-            fragments.extend(self.sealed_fragment(&found)?);
+            fragments.push(found.fragment);
         }
         let sealed_end = fragments.iter().map(|fragment| fragment.end).max().unwrap_or(Offset::ZERO);
         for link in chain.iter().filter(|link| link.len > 0 && link.end() > sealed_end) {
@@ -163,22 +146,17 @@ impl Journal for FileJournal {
             return Err(place.not_allowed("the journal was opened for reading"));
         }
         self.settle(deadline)?;
+        let mut stored = view::sealed_files(place)?;
         let head = self.view.now()?.head;
         for fragment in fragments {
             let named = || format!("fragment [{}, {})", fragment.begin, fragment.end);
             if fragment.end == head {
                 return Err(place.invalid(format!("{} holds the head and cannot be pruned", named())));
             }
-            let mut stored = None;
-            for found in view::sealed_files(place)? {
-                if self.sealed_fragment(&found)?.as_ref() == Some(fragment) {
-                    stored = Some(found);
-                }
-            }
-            let Some(found) = stored else {
+            let Some(index) = stored.iter().position(|found| found.fragment == *fragment) else {
                 return Err(place.invalid(format!("{} is not stored", named())));
             };
-            place.remove(&found.path)?;
+            place.remove(&stored.remove(index).path)?;
         }
         place.sync_content()
     }

@@ -9,8 +9,8 @@ use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::time::Duration;
 
 use super::layout::{
-    BOOT_WORD, CHECK_WORD, FLOOR_WORD, HEAD_MAGIC, HEAD_WORD, HeadWord, MAGIC_WORD, MOVES_WORD, TURN_WORD,
-    WISH_WORD, boot_words, head_check,
+    BOOT_WORD, CHECK_WORD, FLOOR_WORD, HEAD_MAGIC, HEAD_WORD, HeadWord, LOST_WORD, MAGIC_WORD, MOVES_WORD,
+    TURN_WORD, WISH_WORD, boot_words, head_check, lost_mark,
 };
 use crate::clock::Deadline;
 use crate::vfs::{File, SharedWords};
@@ -58,6 +58,16 @@ impl SharedHead {
         self.set(MAGIC_WORD, HEAD_MAGIC);
         self.set(CHECK_WORD, head_check([low, high]));
         self.wake();
+    }
+
+    /// Says that a flush of a folder failed in this boot.
+    pub(super) fn lose_names(&self, boot: [u8; 16]) {
+        self.set(LOST_WORD, lost_mark(boot_words(boot)));
+    }
+
+    /// Tells whether a flush of a folder failed in this boot.
+    pub(super) fn has_lost_names(&self, boot: [u8; 16]) -> bool {
+        self.get(LOST_WORD) == lost_mark(boot_words(boot))
     }
 
     /// Returns the head word as it is now.

@@ -5,11 +5,11 @@
 //!
 //! ```text
 //! head, 64-bit words
-//!  0         1            3                    8      9       10      16     17
-//! +---------+------------+-----------------+--+------+-------+-------+------+------+
-//! | magic   | boot id    | CRC-32C of      |  | head | floor | moves | turn | wish |
-//! |         | (2 words)  | words 0 to 2    |  |      |       |       |      |      |
-//! +---------+------------+-----------------+--+------+-------+-------+------+------+
+//!  0         1            3                    8      9       10      11        16     17
+//! +---------+------------+-----------------+--+------+-------+-------+------+--+------+------+
+//! | magic   | boot id    | CRC-32C of      |  | head | floor | moves | lost |  | turn | wish |
+//! |         | (2 words)  | words 0 to 2    |  |      |       |       |      |  |      |      |
+//! +---------+------------+-----------------+--+------+-------+-------+------+--+------+------+
 //! head word, and floor
 //!  63                     35  34     33                             0
 //! +-------------------------+--------+-------------------------------+
@@ -66,6 +66,8 @@ pub(super) const HEAD_WORD: usize = 8;
 pub(super) const FLOOR_WORD: usize = 9;
 /// Index of the word that changes whenever somebody who waits for the head should look.
 pub(super) const MOVES_WORD: usize = 10;
+/// Index of the word that holds the check of a boot in which names were lost, [`lost_mark`].
+pub(super) const LOST_WORD: usize = 11;
 /// Index of the word that changes when a lock was given up for others.
 pub(super) const TURN_WORD: usize = 16;
 /// Index of the word that is not zero while somebody waits for the lock.
@@ -132,6 +134,11 @@ pub(super) fn head_check(boot: [u64; 2]) -> u64 {
     let mut bytes = HEAD_MAGIC.to_le_bytes().to_vec();
     bytes.extend(boot.iter().flat_map(|word| word.to_le_bytes()));
     u64::from(crc32c::crc32c(&bytes))
+}
+
+/// Returns what marks a boot in which a flush of a folder failed; not zero.
+pub(super) const fn lost_mark(boot: [u64; 2]) -> u64 {
+    boot[0] ^ boot[1] | 1 << 63
 }
 
 /// Splits a boot id into words.

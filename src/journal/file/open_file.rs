@@ -62,10 +62,10 @@ impl OpenFile {
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists => return Ok(None),
             made => made.map_err(failed)?,
         };
-        match made {
-            Some(made) => place.fs.sync_dir(&place.state).map(|()| Some(made)).map_err(failed),
-            None => Ok(None),
+        if made.is_some() {
+            place.sync_state()?;
         }
+        Ok(made)
     }
 
     fn make(place: &Place, header: Header) -> io::Result<Option<Self>> {

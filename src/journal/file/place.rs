@@ -8,6 +8,7 @@ use std::fmt;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use crate::ids::{JournalName, Offset};
 use crate::journal::JournalError;
@@ -20,11 +21,14 @@ pub(super) const STATE: &str = ".recoverylog";
 #[derive(Clone, Debug)]
 pub(super) struct Place {
     pub(super) fs: Arc<dyn FileSystem>,
+    pub(super) root: PathBuf,
     pub(super) journal: JournalName,
     /// The folder of the sealed fragments.
     pub(super) content: PathBuf,
     /// The folder of everything else.
     pub(super) state: PathBuf,
+    /// A flush of one of the folders failed; shared by all clones.
+    names_lost: Arc<AtomicBool>,
 }
 
 /// The name of a sealed fragment without its extension.
@@ -48,9 +52,11 @@ impl Place {
     pub(super) fn new(fs: Arc<dyn FileSystem>, root: &Path, journal: &JournalName) -> Self {
         Self {
             fs,
+            root: root.to_owned(),
             journal: journal.clone(),
             content: root.join(journal.as_str()),
             state: root.join(STATE).join("journals").join(journal.as_str()),
+            names_lost: Arc::default(),
         }
     }
 
@@ -105,13 +111,23 @@ impl Place {
     }
 
     pub(super) fn sync_state(&self) -> Result<(), JournalError> {
-        self.fs.sync_dir(&self.state).map_err(|error| self.io("flushing the folder of the state", error))
+        self.sync_names(&self.state)
     }
 
     pub(super) fn sync_content(&self) -> Result<(), JournalError> {
-        self.fs
-            .sync_dir(&self.content)
-            .map_err(|error| self.io("flushing the folder of the fragments", error))
+        self.sync_names(&self.content)
+    }
+
+    fn sync_names(&self, folder: &Path) -> Result<(), JournalError> {
+        self.fs.sync_dir(folder).map_err(|error| {
+            self.names_lost.store(true, Ordering::Release);
+            self.io(format!("flushing the folder {}", folder.display()), error)
+        })
+    }
+
+    /// Tells whether a flush of a folder failed: no later one says anything about the names in it.
+    pub(super) fn has_lost_names(&self) -> bool {
+        self.names_lost.load(Ordering::Acquire)
     }
 
     /// Removes a file of the state that may be gone already; the folder is left to be flushed.
@@ -175,6 +191,15 @@ impl Place {
         JournalError::Unavailable { journal: self.journal.clone(), what: what.into() }
     }
 
+    pub(super) fn wedged(&self, what: impl Into<String>) -> JournalError {
+        JournalError::Wedged { journal: self.journal.clone(), what: what.into() }
+    }
+
+    /// What is said once names were lost.
+    pub(super) fn names_lost(&self) -> JournalError {
+        self.wedged("a flush of one of its folders failed: until the machine is started anew no file can be relied on")
+    }
+
     pub(super) fn not_allowed(&self, what: impl Into<String>) -> JournalError {
         JournalError::NotAllowed { journal: self.journal.clone(), what: what.into() }
     }
@@ -192,7 +217,7 @@ impl fmt::Display for Sealed {
 }
 
 impl Sealed {
-    pub(super) fn parse(name: &str) -> Option<Self> {
+    fn parse(name: &str) -> Option<Self> {
         let mut parts = name.split('-');
         let begin = Offset::new(parse_hex(parts.next()?)?)?;
         let end = Offset::new(parse_hex(parts.next()?)?)?;

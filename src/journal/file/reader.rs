@@ -14,7 +14,9 @@ use super::seal;
 use super::view::{self, Now, SealedFile, View};
 use crate::clock::Deadline;
 use crate::ids::Offset;
-use crate::journal::{Chunk, Interrupter, JournalError, JournalReader, ReadRange, ReadStep};
+use crate::journal::{
+    Chunk, Codec, FragmentJournals, Interrupter, Journal, JournalError, JournalReader, ReadRange, ReadStep,
+};
 use crate::vfs::{File, OpenMode};
 
 /// A reader of one journal.
@@ -24,30 +26,20 @@ pub(super) struct FileReader {
     offset: Offset,
     end: Option<Offset>,
     interrupted: Arc<AtomicBool>,
-    /// The file that was read from last.
+    /// What was read from last.
     source: Option<Source>,
+    /// The sealed fragments as they were listed last.
+    sealed: Vec<SealedFile>,
     failed: Option<JournalError>,
 }
 
-/// Bytes `[begin, end)` of the journal, at the beginning of a file.
-#[derive(Clone, Debug)]
-struct Source {
-    begin: Offset,
-    end: Offset,
-    file: Arc<dyn File>,
-}
-
-impl Source {
-    fn holds(&self, offset: Offset) -> bool {
-        self.begin <= offset && offset < self.end
-    }
-}
-
-/// What is to be had at an offset.
-enum Found {
-    Source(Source),
-    /// Nothing before this offset.
-    Nothing(Offset),
+/// Where bytes come from.
+#[derive(Debug)]
+enum Source {
+    /// Bytes `[begin, end)` of the journal, at the beginning of a file.
+    File { begin: Offset, end: Offset, file: Arc<dyn File> },
+    /// A fragment that has to be decoded, from the reader's offset on.
+    Decoder(Box<dyn JournalReader>),
 }
 
 impl FileReader {
@@ -58,6 +50,7 @@ impl FileReader {
             end: range.end,
             interrupted: Arc::default(),
             source: None,
+            sealed: Vec::new(),
             failed: None,
         }
     }
@@ -70,7 +63,17 @@ impl FileReader {
             let now = self.view.now()?;
             let limit = self.end.map_or(now.head, |end| end.min(now.head));
             if self.offset < limit {
-                return self.take(&now, limit);
+                if let Some(step) = self.take(limit)? {
+                    return Ok(step);
+                }
+                match self.find(&now, limit)? {
+                    Ok(source) => self.source = Some(source),
+                    Err(to) => {
+                        let from = std::mem::replace(&mut self.offset, to);
+                        return Ok(ReadStep::Jump { from, to });
+                    }
+                }
+                continue;
             }
             if self.interrupted.swap(false, Ordering::AcqRel) {
                 return Ok(ReadStep::Interrupted);
@@ -82,34 +85,34 @@ impl FileReader {
         }
     }
 
-    /// Returns what lies at the offset, which is below `limit`.
-    fn take(&mut self, now: &Now, limit: Offset) -> Result<ReadStep, JournalError> {
-        let from = self.offset;
-        let found = match &self.source {
-            Some(source) if source.holds(from) => Found::Source(source.clone()),
-            _ => self.find(now, limit)?,
-        };
-        match found {
-            Found::Nothing(to) => {
-                self.offset = to;
-                Ok(ReadStep::Jump { from, to })
+    /// Takes what the present source has below `limit`, which lies past the offset; `None` where it has nothing.
+    fn take(&mut self, limit: Offset) -> Result<Option<ReadStep>, JournalError> {
+        let step = match &mut self.source {
+            None => return Ok(None),
+            Some(Source::File { begin, end, .. }) if self.offset < *begin || self.offset >= *end => {
+                return Ok(None);
             }
-            Found::Source(source) => {
-                let end = source.end.min(limit);
-                let chunk = Chunk::File {
-                    offset: from,
-                    file: Arc::clone(&source.file),
-                    position: from.bytes_since(source.begin),
-                    len: end.bytes_since(from),
-                };
-                self.source = Some(source);
-                self.offset = end;
-                Ok(ReadStep::Chunk(chunk))
+            Some(Source::File { begin, end, file }) => ReadStep::Chunk(Chunk::File {
+                offset: self.offset,
+                file: Arc::clone(file),
+                position: self.offset.bytes_since(*begin),
+                len: (*end).min(limit).bytes_since(self.offset),
+            }),
+            Some(Source::Decoder(decoder)) => decoder.next(Deadline::passed())?,
+        };
+        match &step {
+            ReadStep::Chunk(chunk) => self.offset = self.offset.saturating_add(chunk.len()),
+            ReadStep::Jump { to, .. } => self.offset = *to,
+            _ => {
+                self.source = None;
+                return Ok(None);
             }
         }
+        Ok(Some(step))
     }
 
-    fn find(&self, now: &Now, limit: Offset) -> Result<Found, JournalError> {
+    /// Finds a source for the offset, which is below `limit`; otherwise where the next bytes are.
+    fn find(&mut self, now: &Now, limit: Offset) -> Result<Result<Source, Offset>, JournalError> {
         let mut next = limit;
         // The open files first: one that is sealed meanwhile is then found among the sealed ones.
         let current = now.current().filter(|link| link.file.header.begin <= self.offset);
@@ -118,42 +121,45 @@ impl FileReader {
             None => self.view.chain(now)?,
         };
         for link in chain {
-            let source =
-                Source { begin: link.file.header.begin, end: link.end(), file: Arc::clone(&link.file.file) };
-            if source.holds(self.offset) {
-                return Ok(Found::Source(source));
-            }
-            if source.begin > self.offset && source.begin < source.end {
-                next = next.min(source.begin);
-            }
-        }
-        for found in view::sealed_files(&self.view.place)? {
-            let Sealed { begin, end, .. } = found.sealed;
+            let (begin, end) = (link.file.header.begin, link.end());
             if begin <= self.offset && self.offset < end {
-                if let Some(file) = self.open(&found, limit)? {
-                    return Ok(Found::Source(Source { begin, end, file }));
-                }
-            } else if begin > self.offset {
+                return Ok(Ok(Source::File { begin, end, file: Arc::clone(&link.file.file) }));
+            }
+            if begin > self.offset && begin < end {
                 next = next.min(begin);
             }
         }
-        Ok(Found::Nothing(next))
+        // The last listing serves for as long as it holds: a long journal has many fragments.
+        for is_fresh in [false, true] {
+            if is_fresh {
+                self.sealed = view::sealed_files(&self.view.place)?;
+            }
+            let holds =
+                |found: &&SealedFile| found.sealed.begin <= self.offset && self.offset < found.sealed.end;
+            let is_raw = |found: &SealedFile| found.fragment.codec == Codec::None;
+            let best = self.sealed.iter().filter(holds).max_by_key(|found| (found.sealed.end, is_raw(found)));
+            if let Some(found) = best
+                && let Some(source) = self.open(found, limit)?
+            {
+                return Ok(Ok(source));
+            }
+        }
+        let later = self.sealed.iter().map(|found| found.sealed.begin).filter(|&begin| begin > self.offset);
+        Ok(Err(later.chain([next]).min().unwrap_or(next)))
     }
 
     /// Opens a sealed fragment; `None` where it was pruned meanwhile. A fragment that will be read whole is checked
     /// against the sum in its name.
-    fn open(&self, found: &SealedFile, limit: Offset) -> Result<Option<Arc<dyn File>>, JournalError> {
-        let SealedFile { sealed, path } = found;
+    fn open(&self, found: &SealedFile, limit: Offset) -> Result<Option<Source>, JournalError> {
+        let SealedFile { sealed, fragment, path } = found;
         let place = &self.view.place;
+        if fragment.codec != Codec::None {
+            return self.decode(sealed.end.min(limit)).map(Some);
+        }
         let failed = |error| place.io(format!("reading {}", path.display()), error);
         let file = match place.fs.open(path, OpenMode::Read) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                // Renamed to its sealed name, or pruned.
-                match place.fs.open(&place.sealed_path(*sealed), OpenMode::Read) {
-                    Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-                    file => file.map_err(failed)?,
-                }
-            }
+            // Renamed to its sealed name, or pruned; a fresh listing tells.
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
             file => file.map_err(failed)?,
         };
         let len = sealed.end.bytes_since(sealed.begin);
@@ -170,7 +176,16 @@ impl FileReader {
                 return Err(place.corrupt(sealed.begin, what, sealed, Sealed { sum, ..*sealed }));
             }
         }
-        Ok(Some(file))
+        Ok(Some(Source::File { begin: sealed.begin, end: sealed.end, file }))
+    }
+
+    /// Reads from the offset to `end`, which lie within one compressed fragment, as they would be read by themselves.
+    fn decode(&self, end: Offset) -> Result<Source, JournalError> {
+        let place = &self.view.place;
+        let fragments = FragmentJournals::open(Arc::clone(&place.fs), &place.root);
+        let fragments = fragments.map_err(|error| place.unavailable(error.to_string()))?;
+        let journal = fragments.journal(&place.journal)?;
+        Ok(Source::Decoder(journal.read(ReadRange::bounded(self.offset, end))?))
     }
 }
 

@@ -2,6 +2,9 @@
 //! journal promises short of crashes: names, folders, several handles, takeover, retirement, reading only.
 //! Method: the conformance suite, then one case per claim.
 
+mod crash;
+mod damage;
+
 use std::sync::mpsc;
 
 use bytes::Bytes;
@@ -10,7 +13,7 @@ use super::layout::Geometry;
 use super::*;
 use crate::ids::Offset;
 use crate::journal::{
-    Append, Appended, Chunk, Fragment, ReadRange, ReadStep, Register, RegisterSelector, RegisterSet,
+    Append, Appended, Chunk, Codec, Fragment, ReadRange, ReadStep, Register, RegisterSelector, RegisterSet,
     conformance,
 };
 use crate::vfs::{CrashPlan, MemoryFs};
@@ -26,7 +29,8 @@ pub(super) fn name() -> JournalName {
 }
 
 pub(super) fn options(fragment_bytes: u64, inline: bool) -> FileJournalOptions {
-    FileJournalOptions { fragment_bytes, inline }
+    // Long enough for a test to see the lock respected, short enough for thousands of takeovers.
+    FileJournalOptions { fragment_bytes, inline, patience: Duration::from_millis(2) }
 }
 
 pub(super) fn open_on(fs: &MemoryFs, fragment_bytes: u64) -> FileJournal {
@@ -351,4 +355,31 @@ fn a_fragment_that_somebody_else_stored_past_the_head_is_diverged() {
     fs.open(&folder.join(format!("{:016x}-{:016x}-{}.raw", 4, 9, "ab".repeat(20))), OpenMode::Create)
         .unwrap();
     assert!(matches!(try_open_on(&fs, 4096), Err(JournalError::Diverged { .. })));
+}
+
+#[cfg(feature = "zstd")]
+#[test]
+fn a_fragment_that_was_stored_by_a_broker_in_another_codec_is_read_as_well() {
+    let fs = MemoryFs::new();
+    let journal = open_on(&fs, 4096);
+    for round in 0..12_u8 {
+        append(&journal, &[round; 1000]).unwrap();
+    }
+    let expected = content(&journal).unwrap();
+    let folder = Path::new(ROOT).join(name().as_str());
+    let raw = folder.join(&sealed_files(&fs)[1]);
+    let file = fs.open(&raw.with_extension("zst"), OpenMode::CreateNew).unwrap();
+    file.write_all_at(&zstd::encode_all(&expected[4000..8000], 1).unwrap(), 0).unwrap();
+    fs.remove_file(&raw).unwrap();
+    assert_eq!(content(&journal).unwrap(), expected);
+    let codecs = journal.fragments(soon()).unwrap().into_iter().map(|found| found.codec);
+    assert_eq!(codecs.collect::<Vec<_>>(), [Codec::None, Codec::Zstandard, Codec::None]);
+    assert_eq!(content(&open_on(&fs, 4096)).unwrap(), expected);
+    let offset = |value| Offset::new(value).unwrap();
+    let mut reader = journal.read(ReadRange::bounded(offset(4500), offset(8500))).unwrap();
+    let mut found = Vec::new();
+    while let ReadStep::Chunk(chunk) = reader.next(soon()).unwrap() {
+        found.extend(bytes_of(&chunk));
+    }
+    assert!(found == expected[4500..8500]);
 }

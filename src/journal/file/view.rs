@@ -17,7 +17,8 @@ use super::recover::Survey;
 use super::seal::{self, Link};
 use crate::clock::Deadline;
 use crate::ids::Offset;
-use crate::journal::{Head, JournalError};
+use crate::journal::fragments::index::Index;
+use crate::journal::{Fragment, Head, JournalError};
 use crate::vfs::OpenMode;
 
 /// The longest a waiter sleeps without a look at a journal that nobody appends to.
@@ -71,6 +72,7 @@ impl Now {
 #[derive(Clone, Debug)]
 pub(super) struct SealedFile {
     pub(super) sealed: Sealed,
+    pub(super) fragment: Fragment,
     pub(super) path: PathBuf,
 }
 
@@ -186,18 +188,25 @@ pub(super) fn sealed_files(place: &Place) -> Result<Vec<SealedFile>, JournalErro
     let mut files = Vec::new();
     // In this order: a file that moves from one folder to the other meanwhile is seen in one of them.
     for name in place.state_names()? {
-        if let StateName::Sealing(sealed) = name {
-            files.push(SealedFile { sealed, path: place.sealing_path(sealed) });
-        }
+        let StateName::Sealing(sealed) = name else { continue };
+        let path = place.sealing_path(sealed);
+        let metadata = match place.fs.metadata(&path) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
+            metadata => metadata.map_err(|error| place.io("listing the fragments", error))?,
+        };
+        let mut fragment = Fragment::open(sealed.begin, sealed.end);
+        fragment.sum = Some(sealed.sum);
+        fragment.stored_bytes = Some(sealed.end.bytes_since(sealed.begin));
+        fragment.modified_unix_secs = Some(metadata.modified_unix_secs);
+        files.push(SealedFile { sealed, fragment, path });
     }
-    let entries = match place.fs.read_dir(&place.content) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Vec::new(),
-        entries => entries.map_err(|error| place.io("listing the fragments", error))?,
-    };
-    for sealed in entries.iter().filter_map(|entry| Sealed::parse(entry.name.to_str()?.strip_suffix(".raw")?))
-    {
-        files.retain(|file| file.sealed != sealed);
-        files.push(SealedFile { sealed, path: place.sealed_path(sealed) });
+    let index = Index::list(&*place.fs, &place.content, &place.journal)?;
+    for entry in index.map(Index::into_entries).unwrap_or_default() {
+        let fragment = entry.fragment();
+        let sealed =
+            Sealed { begin: fragment.begin, end: fragment.end, sum: fragment.sum.unwrap_or_default() };
+        files.retain(|file| file.sealed != sealed || file.fragment.codec != fragment.codec);
+        files.push(SealedFile { sealed, fragment, path: entry.path });
     }
     files.sort_by_key(|file| (file.sealed.begin, file.sealed.end));
     Ok(files)

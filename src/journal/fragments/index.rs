@@ -16,7 +16,7 @@ use crate::vfs::{FileKind, FileSystem};
 
 /// One listing of a journal's folder.
 #[derive(Debug)]
-pub(super) struct Index {
+pub(in crate::journal) struct Index {
     /// Sorted by begin.
     entries: Vec<Entry>,
     /// For each entry, the index of the best one to read among it and those before it.
@@ -29,9 +29,9 @@ pub(super) struct Index {
 
 /// A stored fragment.
 #[derive(Clone, Debug)]
-pub(super) struct Entry {
+pub(in crate::journal) struct Entry {
     pub(super) name: FragmentName,
-    pub(super) path: PathBuf,
+    pub(in crate::journal) path: PathBuf,
     /// Folders between the journal's own and the file, joined by slashes.
     postfix: String,
     stored_bytes: u64,
@@ -39,7 +39,8 @@ pub(super) struct Entry {
 }
 
 impl Entry {
-    pub(super) fn fragment(&self) -> Fragment {
+    /// Returns what the journal lists of it.
+    pub(in crate::journal) fn fragment(&self) -> Fragment {
         let mut fragment = Fragment::open(self.name.begin, self.name.end);
         fragment.sum = Some(self.name.sum);
         fragment.codec = self.name.codec;
@@ -65,7 +66,7 @@ impl Entry {
 
 impl Index {
     /// Lists the folder of `journal`; `None` where there is none.
-    pub(super) fn list(
+    pub(in crate::journal) fn list(
         fs: &dyn FileSystem,
         folder: &Path,
         journal: &JournalName,
@@ -132,6 +133,11 @@ impl Index {
     pub(super) fn next_after(&self, missing: Offset) -> Option<Offset> {
         let after = self.entries.partition_point(|entry| entry.name.begin <= missing);
         self.entries.get(after).map(|entry| entry.name.begin)
+    }
+
+    /// Returns the entries, sorted by begin.
+    pub(in crate::journal) fn into_entries(self) -> Vec<Entry> {
+        self.entries
     }
 
     pub(super) fn fragments(&self) -> Vec<Fragment> {

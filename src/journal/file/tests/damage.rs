@@ -1,0 +1,170 @@
+//! Goal: damage to a file is never silent: the content is the true one, or there is a typed error, or, where nothing
+//! vouches for the last commit, an earlier whole state.
+//! Method: a small journal of one sealed fragment and one open file; each byte of each file is flipped, and the
+//! open file is cut at each byte, in this boot and in the next.
+
+use super::*;
+
+/// A journal whose states after each append are known.
+struct Small {
+    fs: MemoryFs,
+    states: Vec<Vec<u8>>,
+}
+
+fn small(closed: bool) -> Small {
+    let fs = MemoryFs::new();
+    let journal = open_on(&fs, 4096);
+    let mut states = vec![Vec::new()];
+    for (index, bytes) in [3000, 1500, 40, 500].into_iter().enumerate() {
+        let mut next = Append::new(vec![b'a' + index as u8; bytes]);
+        next.union = registers(&index.to_string());
+        journal.append(next, soon()).unwrap();
+        states.push(content(&journal).unwrap());
+    }
+    if closed {
+        drop(journal);
+    } else {
+        // The process dies: nothing is flushed any more.
+        std::mem::forget(journal);
+    }
+    Small { fs, states }
+}
+
+fn files(fs: &MemoryFs) -> Vec<(PathBuf, u64)> {
+    tree(fs).into_iter().filter(|(path, _)| fs.metadata(path).unwrap().kind == FileKind::File).collect()
+}
+
+/// What a damaged journal shows: its content, or that it says no.
+fn look(fs: &MemoryFs) -> Option<Vec<u8>> {
+    let journal = match try_open_on(fs, 4096) {
+        Ok(journal) => journal,
+        Err(JournalError::Corrupt { .. } | JournalError::Diverged { .. }) => return None,
+        Err(error) => panic!("{error:?}"),
+    };
+    match content(&journal) {
+        Ok(found) => Some(found),
+        Err(JournalError::Corrupt { .. }) => None,
+        Err(error) => panic!("{error:?}"),
+    }
+}
+
+fn flip(fs: &MemoryFs, path: &Path, at: u64) {
+    let file = fs.open(path, OpenMode::ReadWrite).unwrap();
+    let mut byte = [0];
+    file.read_exact_at(&mut byte, at).unwrap();
+    file.write_all_at(&[byte[0] ^ (1 << (at % 8))], at).unwrap();
+    file.sync_all().unwrap();
+}
+
+fn read_all(fs: &MemoryFs, path: &Path) -> Vec<u8> {
+    let file = fs.open(path, OpenMode::Read).unwrap();
+    let mut bytes = vec![0; file.metadata().unwrap().len as usize];
+    file.read_exact_at(&mut bytes, 0).unwrap();
+    bytes
+}
+
+/// Offsets worth damaging: all that are not zero, their neighbours, and some of the zeros in between.
+fn places(bytes: &[u8]) -> Vec<u64> {
+    let is_set = |at: usize| bytes.get(at).is_some_and(|&byte| byte != 0);
+    let near =
+        |at: &usize| is_set(*at) || is_set(at + 1) || is_set(at.wrapping_sub(1)) || at.is_multiple_of(61);
+    (0..bytes.len()).filter(near).map(|at| at as u64).collect()
+}
+
+#[test]
+fn a_flipped_bit_is_seen_in_the_next_boot() {
+    for closed in [true, false] {
+        let Small { fs, states } = small(closed);
+        // Without a clean close the head of the last boot may be lost, and vouches for nothing.
+        let plan = if closed { CrashPlan::KeepAll } else { CrashPlan::DropUnsynced };
+        let (last, before) = (&states[4], &states[3]);
+        let mut outcomes = [0; 3];
+        for (path, _) in files(&fs.crash_image(plan)) {
+            for at in places(&read_all(&fs.crash_image(plan), &path)) {
+                let image = fs.crash_image(plan);
+                flip(&image, &path, at);
+                let context = format!("{} at {at}, closed: {closed}", path.display());
+                match look(&image) {
+                    None => outcomes[0] += 1,
+                    Some(found) if found == *last => outcomes[1] += 1,
+                    Some(found) => {
+                        assert!(found == *before && !closed, "{context}: {} bytes", found.len());
+                        outcomes[2] += 1;
+                        let journal = open_on(&fs.crash_image(plan), 4096);
+                        assert!(journal.cut_tail().is_none());
+                    }
+                }
+            }
+        }
+        assert!(outcomes[0] > 3000 && outcomes[1] > 100, "{outcomes:?}");
+        // 500 bytes of content, and the record.
+        assert_eq!(outcomes[2] > 500, !closed, "{outcomes:?}");
+    }
+}
+
+#[test]
+fn a_cut_tail_is_reported() {
+    let Small { fs, states } = small(false);
+    let image = fs.crash_image(CrashPlan::DropUnsynced);
+    let (open, _) = files(&image).into_iter().find(|(path, _)| path.extension().unwrap() == "open").unwrap();
+    flip(&image, &open, 4 + 1500 + 40);
+    let journal = open_on(&image, 4096);
+    let cut = journal.cut_tail().unwrap();
+    assert_eq!(cut.offset.get(), states[3].len() as u64);
+    assert!(cut.what.contains("CRC-32C"), "{cut:?}");
+    drop(journal);
+    assert_eq!(open_on(&image, 4096).cut_tail(), None);
+}
+
+#[test]
+fn a_flipped_bit_is_seen_in_the_same_boot() {
+    let Small { fs, states } = small(false);
+    for (path, _) in files(&fs) {
+        for at in places(&read_all(&fs, &path)) {
+            let Small { fs, .. } = small(false);
+            flip(&fs, &path, at);
+            if let Some(found) = look(&fs) {
+                assert!(found == states[4], "{} at {at}: {} bytes", path.display(), found.len());
+            }
+        }
+    }
+}
+
+#[test]
+fn an_open_file_that_is_cut_anywhere_is_corrupt() {
+    let Small { fs, states } = small(false);
+    let (path, len) = files(&fs).into_iter().find(|(path, _)| path.extension().unwrap() == "open").unwrap();
+    let bytes = read_all(&fs, &path);
+    let image = fs.crash_image(CrashPlan::DropUnsynced);
+    for fs in [&fs, &image] {
+        for cut in 0..len {
+            let file = fs.open(&path, OpenMode::ReadWrite).unwrap();
+            file.set_len(cut).unwrap();
+            assert!(look(fs).is_none(), "cut at {cut} of {len}");
+            file.write_all_at(&bytes[cut as usize..], cut).unwrap();
+        }
+        assert_eq!(look(fs).unwrap(), states[4]);
+    }
+}
+
+#[test]
+fn a_sealed_fragment_that_is_cut_or_gone_is_no_silent_end() {
+    let Small { fs, states } = small(false);
+    let path = Path::new(ROOT).join(name().as_str()).join(&sealed_files(&fs)[0]);
+    for cut in [0, 1, 2999] {
+        let image = fs.crash_image(CrashPlan::DropUnsynced);
+        image.open(&path, OpenMode::ReadWrite).unwrap().set_len(cut).unwrap();
+        assert!(look(&image).is_none(), "{cut}");
+    }
+    fs.remove_file(&path).unwrap();
+    let journal = open_on(&fs, 4096);
+    let mut reader =
+        journal.read(ReadRange::bounded(Offset::ZERO, journal.head(soon()).unwrap().offset)).unwrap();
+    let (from, to) = (Offset::ZERO, Offset::new(3000).unwrap());
+    assert!(
+        matches!(reader.next(soon()).unwrap(), ReadStep::Jump { from: a, to: b } if (a, b) == (from, to))
+    );
+    assert!(
+        matches!(reader.next(soon()).unwrap(), ReadStep::Chunk(chunk) if bytes_of(&chunk) == states[4][3000..])
+    );
+}
