@@ -239,10 +239,12 @@ fn parts(reader: &mut dyn JournalReader) -> Vec<Part> {
 fn bytes_until(reader: &mut dyn JournalReader, end: Offset) -> Vec<u8> {
     let mut found = Vec::new();
     while reader.offset() < end {
-        match reader.next(soon()).or_fail("next") {
+        let deadline = soon();
+        match reader.next(deadline).or_fail("next") {
             ReadStep::Chunk(chunk) => found.extend_from_slice(&chunk_bytes(&chunk)),
             other => fail(format_args!("{other:?} before {end}")),
         }
+        assert!(!deadline.has_passed(), "bytes were seen only when the wait for them was over");
     }
     found
 }

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use super::*;
 use crate::journal::conformance::{self, Place};
-use crate::journal::{ReadStep, Register, RegisterSelector};
+use crate::journal::{ReadStep, Register, RegisterSelector, RegisterSet};
 
 fn journal() -> (Arc<MemoryJournal>, Arc<FaultyJournal>) {
     let memory = MemoryJournals::new().journal(&JournalName::new("acme/orders").unwrap());
