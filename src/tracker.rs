@@ -233,6 +233,10 @@ impl WriteGuard<'_> {
     /// # Errors
     /// The failure of the recorder, which this makes permanent: the local file has changed.
     pub fn record(&mut self, offset: u64, bytes: &[u8]) -> Result<()> {
+        // Writing nothing extends no file, wherever it is written.
+        if bytes.is_empty() {
+            return Ok(());
+        }
         let Some(fnode) = self.state.fnode else {
             self.state.len = self.state.len.max(offset + bytes.len() as u64);
             return Ok(());

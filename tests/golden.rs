@@ -14,6 +14,8 @@
 
 #[path = "golden_suite/cases.rs"]
 mod cases;
+#[path = "golden_suite/fragments.rs"]
+mod fragments;
 #[path = "golden_suite/play.rs"]
 mod play;
 #[path = "golden_suite/vectors.rs"]

@@ -194,7 +194,9 @@ impl Handoff<'_> {
     /// Appends, and finds out what happened where the journal does not know; `None` where the offset was taken.
     fn append(&mut self, append: &Append) -> Result<Option<Appended>> {
         loop {
-            match self.journal.append(append.clone(), self.deadline) {
+            // An answer that does not come is asked for where the append would be.
+            let patience = self.deadline.or_after(self.play.options.step_deadline);
+            match self.journal.append(append.clone(), patience) {
                 Ok(appended) => return Ok(Some(appended)),
                 Err(JournalError::WrongOffset { .. }) => return Ok(None),
                 Err(

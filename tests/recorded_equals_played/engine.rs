@@ -1,241 +1,191 @@
-//! An engine that does anything a program may do to its files.
+//! What an engine does to its files, at random.
 
-use std::collections::BTreeMap;
-use std::fmt;
-use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::Duration;
+use std::sync::Mutex;
 
-use recoverylog::journal::FaultyJournal;
+use recoverylog::RecordedFs;
 use recoverylog::recorded_fs::RecordedFile;
-use recoverylog::recorder::PendingHints;
-use recoverylog::vfs::{FaultyFs, File, FileSystem, MemoryFs, OpenMode};
-use recoverylog::{Deadline, ErrorKind, FsmHints, RecordedFs};
+use recoverylog::vfs::{FaultyFs, File, FileKind, FileSystem, MemoryFs, OpenMode};
 
-const NAMES: [&str; 8] = ["a", "b", "c", "d/a", "d/b", "d/e/a", "LOG", "d/LOG.old"];
-const DIRS: [&str; 3] = ["d", "d/e", "f"];
+use super::Tally;
 
-/// SplitMix64.
+/// The file system that is recorded.
+pub(crate) type Fs = RecordedFs<FaultyFs<MemoryFs>>;
+
+/// The recorded directory.
+pub(crate) const ROOT: &str = "/data";
+const DIRECTORIES: [&str; 6] = ["", "a", "d", "a/b", "e", "d/c"];
+const NAMES: [&str; 6] = ["f0", "f1", "f2", "f3", "LOG1", "LOCK"];
+
+/// Small numbers out of a seed.
+#[derive(Debug)]
 pub(crate) struct Random(u64);
 
 impl Random {
     pub(crate) fn new(seed: u64) -> Self {
-        Self(seed ^ 0x5851_f42d_4c95_7f2d)
+        Self(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) ^ 0x5851_f42d_4c95_7f2d)
     }
 
     pub(crate) fn next(&mut self) -> u64 {
         self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let z = (self.0 ^ self.0 >> 30).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        let z = (z ^ z >> 27).wrapping_mul(0x94d0_49bb_1331_11eb);
-        z ^ z >> 31
+        let mut z = self.0;
+        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        z ^ (z >> 31)
     }
 
     pub(crate) fn below(&mut self, bound: u64) -> u64 {
         self.next() % bound
     }
 
-    fn pick<'a>(&mut self, of: &[&'a str]) -> &'a str {
-        of[self.below(of.len() as u64) as usize]
+    pub(crate) fn one_in(&mut self, times: u64) -> bool {
+        self.below(times) == 0
+    }
+
+    fn bytes(&mut self, len_max: u64) -> Vec<u8> {
+        let len = if self.one_in(8) { 0 } else { self.below(len_max) + 1 };
+        let byte = b'a' + self.below(26) as u8;
+        vec![byte; len as usize]
     }
 }
 
-/// How often things came up.
+/// Handles that stay open, also over files that lost their names.
 #[derive(Default)]
-pub(crate) struct Counts {
-    ops: BTreeMap<&'static str, u64>,
-    faults: BTreeMap<String, u64>,
-    local: BTreeMap<String, u64>,
-    pub(crate) durable_terms: u64,
-    pub(crate) failed_terms: u64,
+pub(crate) struct Handles(Mutex<Vec<(PathBuf, Arc<RecordedFile>)>>);
+
+/// Does one operation; returns its name, and whether it is one step of the log.
+pub(crate) fn operate(fs: &Fs, handles: &Handles, random: &mut Random, tally: &mut Tally) -> bool {
+    let (what, worked, atomic) = draw(fs, handles, random);
+    *tally.entry(what.to_owned()).or_default() += u64::from(worked);
+    atomic
 }
 
-impl Counts {
-    fn op(&mut self, name: &'static str) {
-        *self.ops.entry(name).or_default() += 1;
-    }
-
-    pub(crate) fn fault(&mut self, name: &str, times: u64) {
-        *self.faults.entry(name.to_owned()).or_default() += times;
-    }
-
-    pub(crate) fn local(&mut self, name: &str, times: u64) {
-        if times > 0 {
-            *self.local.entry(name.to_owned()).or_default() += times;
-        }
-    }
-
-    pub(crate) fn add(&mut self, other: Self) {
-        for (name, times) in other.ops {
-            *self.ops.entry(name).or_default() += times;
-        }
-        for (name, times) in other.faults {
-            self.fault(&name, times);
-        }
-        for (name, times) in other.local {
-            self.local(&name, times);
-        }
-        self.durable_terms += other.durable_terms;
-        self.failed_terms += other.failed_terms;
-    }
-
-    pub(crate) fn kinds(&self) -> [(&'static str, BTreeMap<String, u64>); 2] {
-        let ops = self.ops.iter().map(|(name, times)| ((*name).to_owned(), *times)).collect();
-        [("operations", ops), ("faults of the journal", self.faults.clone())]
-    }
+fn path(random: &mut Random) -> PathBuf {
+    let directory = DIRECTORIES[random.below(4) as usize];
+    Path::new(ROOT).join(directory).join(NAMES[random.below(6) as usize])
 }
 
-impl fmt::Display for Counts {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        writeln!(f, "terms: {} durable, {} failed", self.durable_terms, self.failed_terms)?;
-        for (kind, counts) in self.kinds().into_iter().chain([("faults of the disk", self.local.clone())]) {
-            let all: u64 = counts.values().sum();
-            writeln!(f, "{kind}: {all}")?;
-            for (name, times) in counts {
-                writeln!(f, "  {times:>8} {:5.1}%  {name}", times as f64 * 100.0 / all as f64)?;
-            }
-        }
-        Ok(())
+/// Picks a file that is there.
+fn existing(fs: &Fs, random: &mut Random) -> Option<PathBuf> {
+    let mut files = Vec::new();
+    for directory in DIRECTORIES {
+        let directory = Path::new(ROOT).join(directory);
+        let entries = fs.read_dir(&directory).unwrap_or_default();
+        let names = entries.into_iter().filter(|entry| entry.kind == FileKind::File);
+        files.extend(names.map(|entry| directory.join(entry.name)));
     }
+    let count = files.len() as u64;
+    (count > 0).then(|| files.swap_remove(random.below(count) as usize))
 }
 
-/// One thread of an engine.
-pub(crate) struct Engine<'a> {
-    fs: &'a RecordedFs<FaultyFs<MemoryFs>>,
-    journal: &'a FaultyJournal,
-    random: Random,
-    handles: Vec<Arc<RecordedFile>>,
-    hints: Vec<PendingHints>,
-    counts: Counts,
+fn directory(random: &mut Random) -> PathBuf {
+    Path::new(ROOT).join(DIRECTORIES[1 + random.below(5) as usize])
 }
 
-impl<'a> Engine<'a> {
-    pub(crate) fn new(
-        fs: &'a RecordedFs<FaultyFs<MemoryFs>>,
-        journal: &'a FaultyJournal,
-        random: Random,
-    ) -> Self {
-        Self { fs, journal, random, handles: Vec::new(), hints: Vec::new(), counts: Counts::default() }
-    }
-
-    /// Does `steps` operations; each succeeds or fails as it may.
-    pub(crate) fn run(&mut self, steps: u64) {
-        for dir in DIRS {
-            drop(self.fs.create_dir(&Path::new("/db").join(dir)));
+fn draw(fs: &Fs, handles: &Handles, random: &mut Random) -> (&'static str, bool, bool) {
+    let (one, other) = (path(random), path(random));
+    let there = existing(fs, random).unwrap_or_else(|| one.clone());
+    let over =
+        if random.one_in(2) { existing(fs, random).unwrap_or_else(|| other.clone()) } else { other.clone() };
+    match random.below(100) {
+        0..8 => ("create", keep(handles, &one, fs.open_recorded(&one, OpenMode::Create)), true),
+        8..12 => ("create new", keep(handles, &one, fs.open_recorded(&one, OpenMode::CreateNew)), true),
+        12..17 => ("open, truncating", keep(handles, &one, fs.open_recorded(&one, OpenMode::Truncate)), true),
+        17..31 => write(fs, handles, random),
+        31..40 => append(handles, random),
+        40..51 => rename(fs, handles, &there, &over),
+        51..61 => {
+            let from = DIRECTORIES.iter().skip(1).map(|path| Path::new(ROOT).join(path));
+            let mut from: Vec<_> = from.filter(|path| fs.metadata(path).is_ok()).collect();
+            let count = from.len() as u64;
+            let from =
+                if count > 0 { from.swap_remove(random.below(count) as usize) } else { directory(random) };
+            let to = directory(random);
+            ("rename a directory", from != to && fs.rename(&from, &to).is_ok(), false)
         }
-        for _ in 0..steps {
-            let (name, outcome) = match self.random.below(24) {
-                0..=6 => self.open(),
-                7..=13 => self.write(),
-                14..=20 => self.name(),
-                21..=22 => self.directory(),
-                _ => self.wait(),
-            };
-            self.counts.op(name);
-            drop(outcome);
+        61..67 => ("hard link", fs.hard_link(&there, &other).is_ok(), true),
+        67..73 => ("unlink", fs.remove_file(&there).is_ok(), true),
+        73..79 => set_len(handles, random, false),
+        79..83 => set_len(handles, random, true),
+        83..86 => {
+            let (offset, len) = (random.below(2_000), random.below(2_000) + 1);
+            ("allocate", with_handle(handles, random, |file| file.allocate(offset, len)), true)
         }
-    }
-
-    /// Returns what came up, and the newest hints that became durable.
-    pub(crate) fn finish(self) -> (Counts, Option<FsmHints>) {
-        let Self { hints, counts, fs, journal, .. } = self;
-        settle(fs, journal);
-        let taken = hints.into_iter().filter_map(|mut hints| hints.wait(Deadline::passed()).ok());
-        (counts, taken.last())
-    }
-
-    fn path(&mut self) -> PathBuf {
-        let name = self.random.pick(&NAMES);
-        let root = Path::new("/db");
-        if self.random.below(8) == 0 { root.join("f").join(name) } else { root.join(name) }
-    }
-
-    fn open(&mut self) -> (&'static str, io::Result<()>) {
-        let path = self.path();
-        let (name, mode) = match self.random.below(5) {
-            0 => ("create new", OpenMode::CreateNew),
-            1 => ("open", OpenMode::ReadWrite),
-            2 => ("truncate on open", OpenMode::Truncate),
-            _ => ("create", OpenMode::Create),
-        };
-        let opened = self.fs.open_recorded(&path, mode);
-        if self.handles.len() > 6 {
-            self.handles.swap_remove(0);
+        86..89 => {
+            let made = [directory(random), directory(random)].iter().any(|path| fs.create_dir(path).is_ok());
+            ("create a directory", made, true)
         }
-        (name, opened.map(|file| self.handles.push(file)))
-    }
-
-    fn write(&mut self) -> (&'static str, io::Result<()>) {
-        let count = self.handles.len().max(1) as u64;
-        let Some(file) = self.handles.get(self.random.below(count) as usize).cloned() else {
-            return self.open();
-        };
-        let bytes = vec![self.random.next() as u8; self.random.below(300) as usize];
-        let offset = self.random.below(500);
-        let unlinked = file.metadata().is_ok_and(|metadata| metadata.links == 0);
-        match self.random.below(8) {
-            _ if unlinked => ("write to an unlinked file", file.write_all_at(&bytes, offset)),
-            0..=2 => ("write", file.write_all_at(&bytes, offset)),
-            3..=4 => ("append", file.append(&bytes).map(drop)),
-            5..=6 => {
-                let grows = file.metadata().is_ok_and(|metadata| metadata.len <= offset);
-                (if grows { "grow" } else { "cut" }, file.set_len(offset))
-            }
-            _ => ("reserve space", file.allocate(offset, 100)),
-        }
-    }
-
-    fn name(&mut self) -> (&'static str, io::Result<()>) {
-        let (from, to) = (self.path(), self.path());
-        match self.random.below(6) {
-            0 => ("remove", self.fs.remove_file(&from)),
-            1 => ("hard link", self.fs.hard_link(&from, &to)),
-            2 => ("rename without replacing", self.fs.rename_no_replace(&from, &to)),
-            3 => ("rename onto itself", self.fs.rename(&from, &from)),
-            4 => {
-                let held = self.fs.open_recorded(&to, OpenMode::ReadWrite);
-                let renamed = self.fs.rename(&from, &to);
-                self.handles.extend(held.ok());
-                ("rename over an open file", renamed)
-            }
-            _ => ("rename", self.fs.rename(&from, &to)),
-        }
-    }
-
-    fn directory(&mut self) -> (&'static str, io::Result<()>) {
-        let root = Path::new("/db");
-        let (from, to) = (root.join(self.random.pick(&DIRS)), root.join(self.random.pick(&DIRS)));
-        match self.random.below(3) {
-            0 => ("remove a directory with all in it", self.fs.remove_dir_all(&from)),
-            _ => ("rename a directory", self.fs.rename(&from, &to.join("d"))),
-        }
-    }
-
-    fn wait(&mut self) -> (&'static str, io::Result<()>) {
-        if self.random.below(2) == 0 {
-            settle(self.fs, self.journal);
-            return ("barrier", Ok(()));
-        }
-        self.hints.extend(self.fs.recorder().take_hints().ok());
-        ("take hints", Ok(()))
+        89..96 => ("remove a directory and all in it", fs.remove_dir_all(&directory(random)).is_ok(), false),
+        96..97 => ("close", handles.0.lock().unwrap().pop().is_some(), true),
+        _ => ("sync", with_handle(handles, random, File::sync_data), true),
     }
 }
 
-/// Waits until everything recorded is durable, or the recorder has failed; returns which.
-///
-/// The journal holds some answers back: they are released while this waits.
-pub(crate) fn settle(fs: &RecordedFs<FaultyFs<MemoryFs>>, journal: &FaultyJournal) -> bool {
-    let last = Deadline::after(Duration::from_secs(30));
-    let Ok(mut barrier) = fs.recorder().barrier() else { return false };
-    loop {
-        journal.release_answers();
-        match barrier.wait(Deadline::after(Duration::from_millis(2))) {
-            Ok(_) => return true,
-            Err(_) if fs.recorder().failure().is_some() => return false,
-            Err(error) => {
-                assert_eq!(error.kind(), ErrorKind::Unavailable);
-                assert!(!last.has_passed(), "neither durable nor failed");
-            }
-        }
+fn keep(handles: &Handles, path: &Path, opened: std::io::Result<Arc<RecordedFile>>) -> bool {
+    let Ok(file) = opened else { return false };
+    let mut handles = handles.0.lock().unwrap();
+    handles.push((path.to_owned(), file));
+    if handles.len() > 12 {
+        handles.remove(0);
     }
+    true
+}
+
+fn any_handle(handles: &Handles, random: &mut Random) -> Option<Arc<RecordedFile>> {
+    let handles = handles.0.lock().unwrap();
+    let count = handles.len() as u64;
+    (count > 0).then(|| Arc::clone(&handles[random.below(count) as usize].1))
+}
+
+fn with_handle(
+    handles: &Handles,
+    random: &mut Random,
+    call: impl FnOnce(&dyn File) -> std::io::Result<()>,
+) -> bool {
+    any_handle(handles, random).is_some_and(|file| call(&*file).is_ok())
+}
+
+fn is_unlinked(file: &RecordedFile) -> bool {
+    file.metadata().is_ok_and(|metadata| metadata.links == 0)
+}
+
+fn write(fs: &Fs, handles: &Handles, random: &mut Random) -> (&'static str, bool, bool) {
+    let Some(file) = any_handle(handles, random) else {
+        let one = path(random);
+        return ("create", keep(handles, &one, fs.open_recorded(&one, OpenMode::Create)), true);
+    };
+    let what = if is_unlinked(&file) { "write to an unlinked file" } else { "write" };
+    let (bytes, offset) = (random.bytes(3_000), random.below(4_000));
+    // One call, so that it is one step even where it comes out short.
+    (what, file.write_at(&bytes, offset).is_ok(), true)
+}
+
+fn append(handles: &Handles, random: &mut Random) -> (&'static str, bool, bool) {
+    let Some(file) = any_handle(handles, random) else { return ("append", false, true) };
+    let what = if is_unlinked(&file) { "append to an unlinked file" } else { "append" };
+    let bytes = random.bytes(2_000);
+    (what, file.append(&bytes).is_ok(), false)
+}
+
+fn rename(fs: &Fs, handles: &Handles, from: &Path, to: &Path) -> (&'static str, bool, bool) {
+    let is_open = handles.0.lock().unwrap().iter().any(|(path, _)| path == to);
+    let replaces = fs.metadata(to).is_ok_and(|found| found.kind == FileKind::File);
+    let what = match (replaces, is_open) {
+        (true, true) => "rename over an open file",
+        (true, false) => "rename over a file",
+        (false, _) => "rename",
+    };
+    (what, fs.rename(from, to).is_ok(), true)
+}
+
+fn set_len(handles: &Handles, random: &mut Random, grow: bool) -> (&'static str, bool, bool) {
+    let Some(file) = any_handle(handles, random) else { return ("truncate", false, true) };
+    let len = file.metadata().map_or(0, |metadata| metadata.len);
+    if grow {
+        let len = len + random.below(1_000) + 1;
+        return ("grow", file.set_len(len).is_ok(), true);
+    }
+    let len = random.below(len + 1);
+    ("truncate", file.set_len(len).is_ok(), true)
 }

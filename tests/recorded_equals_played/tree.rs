@@ -1,42 +1,63 @@
-//! What is in a directory: paths, content, and which paths are links of one file.
+//! A directory as a value: its files, their contents, and which of them are one.
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::path::{Path, PathBuf};
 
-use recoverylog::LogPath;
-use recoverylog::tracker::Filter;
 use recoverylog::vfs::{FileKind, FileSystem, OpenMode};
 
-/// Files by path: content, and the first path of the same file.
-pub(crate) type Tree = BTreeMap<LogPath, (Vec<u8>, LogPath)>;
+/// Files by path below a directory.
+#[derive(Clone, Eq, PartialEq)]
+pub(crate) struct Tree(BTreeMap<PathBuf, Entry>);
 
-/// Reads the files that are recorded by default.
-pub(crate) fn tree_of(fs: &dyn FileSystem, root: &Path) -> Tree {
-    let mut found = Vec::new();
-    walk(fs, root, Path::new(""), &mut found);
-    found.sort();
-    let mut first = BTreeMap::new();
-    let tree = found.into_iter().map(|(path, inode, content)| {
-        let first = first.entry(inode).or_insert_with(|| path.clone()).clone();
-        (path, (content, first))
-    });
-    tree.collect()
+#[derive(Clone, Debug, Eq, PartialEq)]
+struct Entry {
+    /// The first path of the same file.
+    first: PathBuf,
+    content: Vec<u8>,
 }
 
-fn walk(fs: &dyn FileSystem, root: &Path, below: &Path, found: &mut Vec<(LogPath, u64, Vec<u8>)>) {
-    for entry in fs.read_dir(&root.join(below)).unwrap() {
-        let below: PathBuf = below.join(&entry.name);
-        let at = root.join(&below);
-        if entry.kind == FileKind::Directory {
-            walk(fs, root, &below, found);
-            continue;
-        }
-        let path = LogPath::rooted(below.as_os_str().as_encoded_bytes()).unwrap();
-        if Filter::default().records(&path) {
-            let metadata = fs.metadata(&at).unwrap();
+impl Tree {
+    /// Reads what a recorder records of `root`.
+    pub(crate) fn read(fs: &dyn FileSystem, root: &Path) -> Self {
+        let (mut files, mut inodes) = (BTreeMap::new(), BTreeMap::new());
+        let mut paths = Vec::new();
+        collect(fs, root, &mut paths);
+        paths.sort();
+        for path in paths {
+            let relative = path.strip_prefix(root).unwrap().to_owned();
+            let file = fs.open(&path, OpenMode::Read).unwrap();
+            let metadata = file.metadata().unwrap();
             let mut content = vec![0; metadata.len as usize];
-            fs.open(&at, OpenMode::Read).unwrap().read_exact_at(&mut content, 0).unwrap();
-            found.push((path, metadata.inode, content));
+            file.read_exact_at(&mut content, 0).unwrap();
+            let first = inodes.entry(metadata.inode).or_insert_with(|| relative.clone()).clone();
+            files.insert(relative, Entry { first, content });
         }
+        Self(files)
+    }
+}
+
+fn collect(fs: &dyn FileSystem, directory: &Path, paths: &mut Vec<PathBuf>) {
+    for entry in fs.read_dir(directory).unwrap() {
+        let path = directory.join(&entry.name);
+        let name = entry.name.to_string_lossy();
+        match entry.kind {
+            FileKind::Directory => collect(fs, &path, paths),
+            FileKind::File if name == "LOCK" || name.starts_with("LOG") => {}
+            FileKind::File => paths.push(path),
+            other => panic!("{} is a {other:?}", path.display()),
+        }
+    }
+}
+
+impl fmt::Debug for Tree {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (path, entry) in &self.0 {
+            let head = entry.content.get(..entry.content.len().min(24)).unwrap_or_default();
+            writeln!(f)?;
+            write!(f, "  {} (as {}): {} bytes ", path.display(), entry.first.display(), entry.content.len())?;
+            write!(f, "{}", head.escape_ascii())?;
+        }
+        Ok(())
     }
 }
