@@ -28,27 +28,13 @@ pub use self::memory::{MemoryJournal, MemoryJournals};
 pub use self::registers::{Register, RegisterSelector, RegisterSet};
 use crate::clock::Deadline;
 use crate::completion::{Abandoned, Completion};
+pub use crate::entropy::random_author;
 use crate::error::{Error, ErrorKind};
 use crate::ids::{Author, JournalName, Offset};
 use crate::vfs::File;
 
 /// Name of the register that fences writers by author.
 pub const AUTHOR_REGISTER: &str = "author";
-
-/// Draws an author at random, for the term of one writer.
-///
-/// # Errors
-/// [`ErrorKind::Io`] where the system has no random bytes to give.
-pub fn random_author() -> Result<Author, Error> {
-    loop {
-        let drawn =
-            getrandom::u32().map_err(|e| Error::new(ErrorKind::Io, "no random bytes").with_source(e))?;
-        // The reference never draws the largest number either.
-        if let Some(author) = Author::new(drawn).filter(|author| author.get() != u32::MAX) {
-            return Ok(author);
-        }
-    }
-}
 
 /// A place that holds journals by name.
 pub trait Journals: fmt::Debug + Send + Sync {

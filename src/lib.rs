@@ -2,6 +2,7 @@
 
 pub mod clock;
 pub mod completion;
+mod entropy;
 mod error;
 pub mod fsm;
 pub mod hint_store;

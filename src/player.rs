@@ -12,6 +12,7 @@ mod plan;
 mod prefetch;
 mod reader;
 mod staging;
+mod tail;
 mod writers;
 
 use std::collections::BTreeMap;
@@ -269,6 +270,7 @@ struct Play {
     options: PlayOptions,
     fsm: Fsm,
     plan: Plan,
+    journals: BTreeMap<JournalName, Arc<dyn Journal>>,
     reader: OpReader,
     judge: Judge,
     writers: Writers,
@@ -290,7 +292,7 @@ impl Play {
         let Player { options, fs, target, journals, fsm, plan } = player;
         let step = options.step_deadline;
         let staging = Staging::begin(fs, &target, random_author()?)?;
-        let started = Prefetch::begin(&plan, journals, options.parallelism, step)
+        let started = Prefetch::begin(&plan, journals.clone(), options.parallelism, step)
             .and_then(|prefetch| OpReader::of_plan(&plan, prefetch, step))
             .and_then(|reader| Ok((reader, Writers::start(options.parallelism)?)));
         let (reader, writers) = match started {
@@ -305,6 +307,7 @@ impl Play {
             options,
             fsm,
             plan,
+            journals,
             reader,
             judge: Judge::new(whole),
             writers,
@@ -326,6 +329,7 @@ impl Play {
                 Step::RangeEnd => {
                     self.done_ranges_bytes += self.reader.current_range().map_or(0, PlanRange::bytes);
                     self.reader.next_range();
+                    self.judge.left_out();
                     self.expect_hinted_range()?;
                 }
                 Step::AtHead => break,
@@ -414,6 +418,7 @@ impl Play {
             && self.reader.current_range().is_some_and(|range| next.first_offset < range.end);
         if in_range && next.first_offset > self.reader.at() {
             let target = next.first_offset;
+            self.judge.left_out();
             self.reader.skip_to(target)?;
         }
         Ok(())
@@ -453,6 +458,7 @@ impl Play {
         }
         self.writers.drain()?;
         let mut warnings = self.judge_payloads()?;
+        self.check_tail()?;
         warnings.extend(self.tail_warning());
         let directory = self.staging.finish(self.fsm.properties(), self.options.sync)?;
         self.report_done();
@@ -492,6 +498,16 @@ impl Play {
             });
         }
         Ok(warnings)
+    }
+
+    /// Fails where the log ends within an operation whose length is damaged.
+    fn check_tail(&mut self) -> Result<()> {
+        let (Leftover::Torn { begin, .. }, Some(journal)) =
+            (self.reader.leftover(), self.journals.get(self.reader.log()))
+        else {
+            return Ok(());
+        };
+        tail::check_torn(Arc::clone(journal), &self.fsm, begin, self.options.step_deadline)
     }
 
     fn tail_warning(&mut self) -> Option<Warning> {

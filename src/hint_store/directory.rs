@@ -108,7 +108,7 @@ impl DirectoryHints {
     /// Writes one set under a name that no other one has.
     fn write(&self, number: u64, content: &[u8]) -> Result<()> {
         let digest = digest_of(content);
-        let nonce = crate::journal::random_author()?.register_value();
+        let nonce = crate::entropy::random_author()?.register_value();
         let temporary = self.directory.join(format!(".{number:016x}-{nonce}.tmp"));
         let path = self.directory.join(format!("{number:016x}-{digest}.json"));
         let written = || -> io::Result<()> {

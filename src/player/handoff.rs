@@ -161,6 +161,7 @@ impl Handoff<'_> {
             if let Leftover::Torn { begin, present, promised } = leftover
                 && begin.saturating_add(present) >= head
             {
+                self.play.check_tail()?;
                 return Err(self.torn(begin, present, promised));
             }
             let reached = match leftover {

@@ -10,7 +10,7 @@ use std::collections::BTreeSet;
 
 use crate::error::{Error, ErrorKind, Result};
 use crate::fsm::{Fsm, Rejection};
-use crate::ids::{Checksum, JournalName, Offset, SeqNo};
+use crate::ids::{Author, Checksum, JournalName, Offset, SeqNo};
 use crate::op::RecordedOp;
 use crate::player::Counts;
 use crate::wire::OpError;
@@ -23,6 +23,9 @@ const BRANCHES_MAX: usize = 1 << 16;
 pub(super) struct Judge {
     /// Every byte of the log was read from its first one on.
     whole: bool,
+    /// Writers of accepted operations after which nothing was left out: all that they wrote since was seen.
+    witnessed: BTreeSet<Author>,
+    recent_author: Option<Author>,
     /// The points that operations of dead branches lead to.
     branches: BTreeSet<(SeqNo, Checksum)>,
     forgot_branches: bool,
@@ -33,7 +36,14 @@ pub(super) struct Judge {
 impl Judge {
     /// Begins to judge; `whole` says that the log is read from its first byte on.
     pub(super) fn new(whole: bool) -> Self {
-        Self { whole, branches: BTreeSet::new(), forgot_branches: false, damage: None }
+        Self {
+            whole,
+            witnessed: BTreeSet::new(),
+            recent_author: None,
+            branches: BTreeSet::new(),
+            forgot_branches: false,
+            damage: None,
+        }
     }
 
     /// An operation was accepted: what looked like damage before it was not part of the history.
@@ -41,10 +51,21 @@ impl Judge {
         if self.damage.is_some() {
             self.damage = None;
         }
+        let author = fsm.last_author();
+        if author != self.recent_author {
+            self.recent_author = author;
+            self.witnessed.extend(author);
+        }
         // Branches that ended before the accepted history cannot be taken for it any more.
         while self.branches.first().is_some_and(|(seq_no, _)| *seq_no < fsm.next_seq_no()) {
             self.branches.pop_first();
         }
+    }
+
+    /// Bytes that the hints leave out were stepped over.
+    pub(super) fn left_out(&mut self) {
+        self.witnessed.clear();
+        self.recent_author = None;
     }
 
     /// A frame holds no operation.
@@ -104,14 +125,14 @@ impl Judge {
     }
 
     /// Tells whether `op` lies ahead of the accepted history, and continues neither it nor a branch that was
-    /// seen. Where hints left out a part of the log, a branch may have begun there: then only an operation of
-    /// the present writer is proof, because a writer's own operations are never left out on its branch.
+    /// seen. Where hints left out a part of the log, a branch may have begun there. Then only an operation of a
+    /// writer is proof of whom an accepted operation was read since: a branch of its begins behind that one.
     fn proves_a_gap(&self, fsm: &Fsm, op: &RecordedOp) -> bool {
         op.author.is_some()
             && op.seq_no >= fsm.next_seq_no()
             && !self.forgot_branches
             && !self.branches.contains(&(op.seq_no, op.checksum))
-            && (self.whole || op.author == fsm.last_author())
+            && (self.whole || op.author.is_some_and(|author| self.witnessed.contains(&author)))
     }
 
     fn gap(&self, fsm: &Fsm, op: &RecordedOp, log: &JournalName, at: Offset) -> Error {

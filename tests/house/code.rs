@@ -7,7 +7,7 @@ use super::{assert_none, files_named, read};
 
 const GROUND: &[&str] = &["ids", "error", "prng"];
 const CORE: &[&str] = &["op", "segment", "hints", "fsm", "wire"];
-const WAITING: &[&str] = &["clock", "completion"];
+const WAITING: &[&str] = &["clock", "completion", "entropy"];
 const SEAMS: &[&str] = &["vfs", "journal", "hint_store"];
 
 /// What each module of the library may import: only modules that stand above it in this table.
@@ -26,6 +26,7 @@ const MAY_IMPORT: &[(&str, &[&[&str]])] = &[
     ("wire", &[&["ids", "error", "op", "segment", "hints"]]),
     // How one waits.
     ("clock", &[]),
+    ("entropy", &[&["ids", "error"]]),
     ("completion", &[&["clock"]]),
     // The seams: a journal knows neither operations nor hints.
     ("vfs", &[GROUND, WAITING]),
@@ -36,7 +37,7 @@ const MAY_IMPORT: &[(&str, &[&[&str]])] = &[
     ("recorder", &[GROUND, CORE, WAITING, SEAMS]),
     ("tracker", &[GROUND, CORE, WAITING, SEAMS, &["recorder"]]),
     ("recorded_fs", &[GROUND, CORE, WAITING, SEAMS, &["recorder", "tracker"]]),
-    ("player", &[GROUND, CORE, WAITING, SEAMS]),
+    ("player", &[GROUND, CORE, WAITING, SEAMS, &["scan"]]),
     ("replica", &[GROUND, CORE, WAITING, SEAMS, &["recorder", "tracker", "recorded_fs", "player"]]),
     // The edges: adapters see the face that users see.
     ("engine", &[GROUND, CORE, WAITING, SEAMS, &["recorder", "tracker", "recorded_fs", "replica"]]),
