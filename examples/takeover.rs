@@ -30,7 +30,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
 
     // Take over: play what the hints name, follow the log, and fence whoever wrote it.
     let player = Player::new(&journals, &hints, Arc::new(OsFs::new()), &elsewhere, PlayOptions::default())?;
-    let played = player.standby()?.promote(random_author()?, soon())?;
+    let played = player.follow()?.promote(random_author()?, soon())?;
     println!("{} files at offset {}", played.fsm.links().count(), played.position);
     let file_there = OsFs::new().open(&elsewhere.join("greeting"), OpenMode::Read)?;
     let mut content = [0; 5];

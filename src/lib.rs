@@ -14,6 +14,7 @@ pub mod player;
 pub(crate) mod prng;
 pub mod recorded_fs;
 pub mod recorder;
+pub mod replica;
 pub mod scan;
 pub mod segment;
 pub mod tracker;
@@ -28,5 +29,6 @@ pub use ids::{Author, Checksum, Fnode, InvalidName, InvalidPath, JournalName, Lo
 pub use op::{Mark, OpBody, Payload, RecordedOp};
 pub use recorded_fs::RecordedFs;
 pub use recorder::{Recorder, RecorderOptions};
+pub use replica::Replica;
 pub use segment::{Segment, SegmentSet};
 pub use tracker::Tracker;

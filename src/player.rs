@@ -21,7 +21,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-pub use self::handoff::{Position, Standby, Tail};
+pub use self::handoff::{Follower, Position, Tail};
 use self::judge::Judge;
 pub use self::plan::{Plan, PlanRange};
 use self::prefetch::Prefetch;
@@ -248,14 +248,14 @@ impl Player {
     ///
     /// # Errors
     /// As those of [`Player::restore`].
-    pub fn standby(self) -> Result<Standby> {
+    pub fn follow(self) -> Result<Follower> {
         let log = self.fsm.last_log().clone();
         let journal = self.journals.get(&log).cloned();
         let journal =
             journal.ok_or_else(|| Error::new(ErrorKind::Invalid, "no log is recorded").in_log(&log))?;
         let mut play = Play::begin(self)?;
         match play.backfill() {
-            Ok(()) => Standby::begin(play, journal),
+            Ok(()) => Follower::begin(play, journal),
             Err(error) => {
                 play.abandon();
                 Err(error)

@@ -189,6 +189,64 @@ pub trait FileSystem: Any + fmt::Debug + Send + Sync {
     fn is_network(&self, path: &Path) -> io::Result<bool>;
 }
 
+impl<F: FileSystem + ?Sized> FileSystem for Arc<F> {
+    fn open(&self, path: &Path, mode: OpenMode) -> io::Result<Arc<dyn File>> {
+        (**self).open(path, mode)
+    }
+
+    fn metadata(&self, path: &Path) -> io::Result<Metadata> {
+        (**self).metadata(path)
+    }
+
+    fn read_dir(&self, path: &Path) -> io::Result<Vec<DirEntry>> {
+        (**self).read_dir(path)
+    }
+
+    fn create_dir(&self, path: &Path) -> io::Result<()> {
+        (**self).create_dir(path)
+    }
+
+    fn remove_dir(&self, path: &Path) -> io::Result<()> {
+        (**self).remove_dir(path)
+    }
+
+    fn remove_file(&self, path: &Path) -> io::Result<()> {
+        (**self).remove_file(path)
+    }
+
+    fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
+        (**self).rename(from, to)
+    }
+
+    fn rename_no_replace(&self, from: &Path, to: &Path) -> io::Result<()> {
+        (**self).rename_no_replace(from, to)
+    }
+
+    fn hard_link(&self, existing: &Path, new: &Path) -> io::Result<()> {
+        (**self).hard_link(existing, new)
+    }
+
+    fn sync_dir(&self, path: &Path) -> io::Result<()> {
+        (**self).sync_dir(path)
+    }
+
+    fn sync_tree(&self, path: &Path) -> io::Result<()> {
+        (**self).sync_tree(path)
+    }
+
+    fn beneath(&self, path: &Path) -> io::Result<Arc<dyn FileSystem>> {
+        (**self).beneath(path)
+    }
+
+    fn boot_id(&self) -> io::Result<[u8; 16]> {
+        (**self).boot_id()
+    }
+
+    fn is_network(&self, path: &Path) -> io::Result<bool> {
+        (**self).is_network(path)
+    }
+}
+
 /// An open file.
 ///
 /// Calls that change content or length fail with `PermissionDenied` on a handle opened with [`OpenMode::Read`].

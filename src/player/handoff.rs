@@ -26,13 +26,13 @@ const MISSES_MAX: u32 = 3;
 
 /// A player that stands at the head of its log and follows it.
 #[derive(Debug)]
-pub struct Standby {
+pub struct Follower {
     play: Play,
     journal: Arc<dyn Journal>,
     interrupter: Interrupter,
 }
 
-/// Why [`Standby::tail`] returned.
+/// Why [`Follower::tail`] returned.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 #[non_exhaustive]
 pub enum Tail {
@@ -42,7 +42,7 @@ pub enum Tail {
     Interrupted,
 }
 
-impl Standby {
+impl Follower {
     /// Begins to follow the log of a play that came to the head.
     pub(super) fn begin(mut play: Play, journal: Arc<dyn Journal>) -> Result<Self> {
         let following = play.reader.follow(Arc::clone(&journal));
@@ -75,7 +75,7 @@ impl Standby {
         self.play.position()
     }
 
-    /// Returns a handle that makes a waiting [`Standby::tail`] return from another thread.
+    /// Returns a handle that makes a waiting [`Follower::tail`] return from another thread.
     pub fn interrupter(&self) -> Interrupter {
         self.interrupter.clone()
     }

@@ -128,7 +128,7 @@ impl World {
         let journals = Faulty { journal: self.journal.clone() };
         let player = Player::new(&journals, &hints, Arc::new(local.clone()), Path::new(ROOT), options)?;
         let author = random_author()?;
-        Ok((player.standby()?.promote(author, soon())?, author))
+        Ok((player.follow()?.promote(author, soon())?, author))
     }
 
     fn some_hints(&mut self) -> FsmHints {

@@ -1,0 +1,227 @@
+//! A replica that owns its log and records into it.
+//!
+//! *Invariants.* Hints are published for what is durable, and never by a writer that has failed. Closing waits
+//! until everything recorded is durable, and says so or fails.
+//!
+//! *Does not* retry a failed recorder: only a new play brings the directory and the log together again.
+
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use super::{Replica, ReplicaOptions};
+use crate::clock::{Deadline, now};
+use crate::error::{Error, Result};
+use crate::hint_store::HintStore;
+use crate::ids::{Author, LogPath};
+use crate::player::{Played, Warning};
+use crate::recorded_fs::RecordedFs;
+use crate::recorder::{Barrier, Recorder, RecorderCounters};
+use crate::vfs::FileSystem;
+
+/// How often the thread that publishes hints looks at what was recorded.
+const TICK: Duration = Duration::from_secs(1);
+
+/// A replica that owns its log.
+#[derive(Debug)]
+pub struct Primary {
+    fs: Arc<RecordedFs<Arc<dyn FileSystem>>>,
+    directory: PathBuf,
+    warnings: Vec<Warning>,
+    publisher: Arc<Publisher>,
+    thread: Option<JoinHandle<()>>,
+}
+
+/// What a primary has done.
+#[derive(Clone, Debug, Default)]
+#[non_exhaustive]
+pub struct PrimaryStatus {
+    /// What its recorder has done.
+    pub recorder: RecorderCounters,
+    /// Hint sets that were published.
+    pub hints_published: u64,
+    /// Bytes of the log that were recorded since hints were published last.
+    pub bytes_since_hints: u64,
+    /// Why hints could not be published the last time that was tried. It is tried again.
+    pub hints_failure: Option<Error>,
+    /// Why the recorder failed.
+    pub failure: Option<Error>,
+}
+
+/// Publishes hints now and then.
+#[derive(Debug)]
+struct Publisher {
+    recorder: Recorder,
+    store: Arc<dyn HintStore>,
+    options: ReplicaOptions,
+    state: Mutex<Published>,
+    stopped: Condvar,
+}
+
+#[derive(Debug, Default)]
+struct Published {
+    stop: bool,
+    times: u64,
+    /// Bytes that were recorded when hints were published last.
+    at_bytes: u64,
+    failure: Option<Error>,
+}
+
+impl Primary {
+    /// Begins to record, as `author`, where `played` has ended.
+    pub(super) fn start(
+        replica: Replica,
+        directory: &Path,
+        played: Played,
+        author: Author,
+        deadline: Deadline,
+    ) -> Result<Self> {
+        let leftovers: Vec<_> =
+            played.fsm.links().map(|(path, _)| path.clone()).filter(is_leftover).collect();
+        let journal = replica.journals.open(&replica.log)?;
+        // A history that was recorded in another log goes on in this one, at its head: a fork.
+        let head = if played.log == replica.log { played.position } else { journal.head(deadline)?.offset };
+        let recorder = Recorder::new(journal, played.fsm, head, author, replica.options.recorder.clone())?;
+        for path in leftovers {
+            recorder.unlink(&path)?;
+        }
+        let options = replica.options.recorded_fs.clone();
+        let fs = Arc::new(RecordedFs::new(Arc::clone(&replica.fs), directory, recorder.clone(), options));
+        let publisher = Arc::new(Publisher {
+            recorder,
+            store: replica.hints,
+            options: replica.options,
+            state: Mutex::default(),
+            stopped: Condvar::new(),
+        });
+        let thread = {
+            let publisher = Arc::clone(&publisher);
+            let builder = std::thread::Builder::new().name("recoverylog-hints".into());
+            builder.spawn(move || publisher.run()).map_err(|e| Error::io("starting a thread failed", e))?
+        };
+        let (directory, warnings) = (directory.to_owned(), played.warnings);
+        Ok(Self { fs, directory, warnings, publisher, thread: Some(thread) })
+    }
+
+    /// Returns the file system whose changes below [`Primary::directory`] are recorded.
+    pub const fn fs(&self) -> &Arc<RecordedFs<Arc<dyn FileSystem>>> {
+        &self.fs
+    }
+
+    /// Returns the recorded directory.
+    pub fn directory(&self) -> &Path {
+        &self.directory
+    }
+
+    /// Returns what the play that led here passed over.
+    pub fn warnings(&self) -> &[Warning] {
+        &self.warnings
+    }
+
+    /// Returns the recorder.
+    pub fn recorder(&self) -> &Recorder {
+        self.fs.recorder()
+    }
+
+    /// Takes a point of the log whose durability can be waited for.
+    ///
+    /// # Errors
+    /// The failure of the recorder.
+    pub fn barrier(&self) -> Result<Barrier> {
+        self.recorder().barrier()
+    }
+
+    /// Publishes hints now.
+    ///
+    /// # Errors
+    /// The failure of the recorder; what the hint store says; `Unavailable` once `deadline` has passed.
+    pub fn publish_hints(&self, deadline: Deadline) -> Result<()> {
+        self.publisher.publish(deadline)
+    }
+
+    /// Tells what was done so far.
+    pub fn status(&self) -> PrimaryStatus {
+        let recorder = self.recorder().counters();
+        let state = self.publisher.lock();
+        PrimaryStatus {
+            recorder,
+            hints_published: state.times,
+            bytes_since_hints: recorder.bytes_recorded.saturating_sub(state.at_bytes),
+            hints_failure: state.failure.clone(),
+            failure: self.recorder().failure(),
+        }
+    }
+
+    /// Waits until everything is durable, and publishes hints a last time. The directory stays.
+    ///
+    /// # Errors
+    /// The failure of the recorder: something recorded may be lost. What the hint store says: then everything is
+    /// durable, and a successor reads more of the log than it would have to.
+    pub fn close(mut self, deadline: Deadline) -> Result<()> {
+        self.stop();
+        self.barrier()?.wait(deadline)?;
+        self.publisher.publish(deadline)
+    }
+
+    fn stop(&mut self) {
+        self.publisher.lock().stop = true;
+        self.publisher.stopped.notify_all();
+        if let Some(thread) = self.thread.take() {
+            // What it could not publish is in its state.
+            drop(thread.join());
+        }
+    }
+}
+
+impl Drop for Primary {
+    fn drop(&mut self) {
+        self.stop();
+    }
+}
+
+impl Publisher {
+    fn lock(&self) -> MutexGuard<'_, Published> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn run(&self) {
+        let mut last = now();
+        loop {
+            let state = self.lock();
+            if state.stop {
+                return;
+            }
+            let waited = self.stopped.wait_timeout(state, TICK);
+            let state = waited.unwrap_or_else(PoisonError::into_inner).0;
+            let recorded = self.recorder.counters().bytes_recorded.saturating_sub(state.at_bytes);
+            let due = recorded >= self.options.publish_bytes || last.elapsed() >= self.options.publish_every;
+            let idle = recorded == 0 || state.stop || self.recorder.failure().is_some();
+            drop(state);
+            if due && !idle {
+                last = now();
+                let published = self.publish(Deadline::after(self.options.store_max));
+                self.lock().failure = published.err();
+            }
+        }
+    }
+
+    fn publish(&self, deadline: Deadline) -> Result<()> {
+        let mut pending = self.recorder.take_hints()?;
+        let bytes = self.recorder.counters().bytes_recorded;
+        // Hints are only known once the operation that anchors them is on its way and durable.
+        self.recorder.barrier()?.wait(deadline)?;
+        let hints = pending.wait(deadline)?;
+        self.store.store(&hints, deadline)?;
+        let mut state = self.lock();
+        state.times += 1;
+        state.at_bytes = bytes;
+        state.failure = None;
+        Ok(())
+    }
+}
+
+/// Tells whether a file was being built when its writer was lost. The anchor of an empty tree is none.
+fn is_leftover(path: &LogPath) -> bool {
+    path.as_bytes().starts_with(b"/.recoverylog/tmp-")
+}

@@ -1,0 +1,210 @@
+//! Goal: a shard changes hands without losing what was acknowledged.
+//!
+//! Method: replicas in memory, one log, one hint store; each test is one story.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::*;
+use crate::fsm::Fsm;
+use crate::hint_store::MemoryHints;
+use crate::ids::{Author, Offset};
+use crate::journal::MemoryJournals;
+use crate::recorder::{Recorder, RecorderOptions};
+use crate::vfs::{MemoryFs, OpenMode};
+
+struct World {
+    journals: Arc<MemoryJournals>,
+    hints: Arc<MemoryHints>,
+    fs: MemoryFs,
+}
+
+fn soon() -> Deadline {
+    Deadline::after(Duration::from_secs(10))
+}
+
+fn author(number: u32) -> Author {
+    Author::new(number).unwrap()
+}
+
+fn log() -> JournalName {
+    JournalName::new("acme/orders").unwrap()
+}
+
+impl World {
+    fn new() -> Self {
+        Self {
+            journals: Arc::new(MemoryJournals::new().fragment_bytes(512)),
+            hints: Arc::new(MemoryHints::new()),
+            fs: MemoryFs::new(),
+        }
+    }
+
+    fn shard(&self) -> Replica {
+        let journals: Arc<dyn Journals> = self.journals.clone();
+        Replica::new(journals, log(), self.hints.clone(), Arc::new(self.fs.clone()))
+    }
+
+    fn primary(&self, directory: &str, number: u32) -> Primary {
+        self.shard().standby(Path::new(directory)).unwrap().promote(author(number), soon()).unwrap()
+    }
+
+    fn content(&self, path: &str) -> Vec<u8> {
+        let file = self.fs.open(Path::new(path), OpenMode::Read).unwrap();
+        let mut content = vec![0; file.metadata().unwrap().len as usize];
+        file.read_exact_at(&mut content, 0).unwrap();
+        content
+    }
+}
+
+fn write(primary: &Primary, name: &str, content: &[u8]) {
+    let path = primary.directory().join(name);
+    primary.fs().open(&path, OpenMode::Create).unwrap().write_all_at(content, 0).unwrap();
+    primary.barrier().unwrap().wait(soon()).unwrap();
+}
+
+#[test]
+fn a_hot_standby_takes_over_and_the_old_primary_is_fenced() {
+    let world = World::new();
+    let old = world.primary("/one", 1);
+    let standby = world.shard().standby(Path::new("/two")).unwrap();
+    standby.wait_for_tail(soon()).unwrap();
+    write(&old, "file", b"acknowledged");
+    standby.wait_until(old.recorder().committed(), soon()).unwrap();
+
+    let new = standby.promote(author(2), soon()).unwrap();
+    assert_eq!(world.content("/two/file"), b"acknowledged");
+    write(&new, "file", b"by the second");
+
+    let file = old.fs().open(Path::new("/one/file"), OpenMode::ReadWrite).unwrap();
+    drop(file.write_all_at(b"too late", 0));
+    let fenced = old.barrier().and_then(|mut barrier| barrier.wait(soon())).unwrap_err();
+    assert_eq!(fenced.kind(), ErrorKind::Fenced);
+    assert_eq!(old.close(soon()).unwrap_err().kind(), ErrorKind::Fenced);
+    new.close(soon()).unwrap();
+    drop(world.primary("/three", 3));
+    assert_eq!(world.content("/three/file"), b"by the second");
+}
+
+#[test]
+fn closing_publishes_hints_that_skip_what_is_dead() {
+    let world = World::new();
+    let primary = world.primary("/one", 1);
+    for round in 0..20 {
+        write(&primary, "scratch", &[round; 300]);
+        primary.fs().remove_file(Path::new("/one/scratch")).unwrap();
+    }
+    write(&primary, "kept", b"kept");
+    primary.close(soon()).unwrap();
+
+    let journal = world.journals.open(&log()).unwrap();
+    let fragments = journal.fragments(soon()).unwrap();
+    let dead: Vec<_> = fragments.iter().filter(|f| f.end.get() < 4_000).cloned().collect();
+    assert!(dead.len() > 3);
+    journal.prune(&dead, soon()).unwrap();
+    drop(world.primary("/two", 2));
+    assert_eq!(world.content("/two/kept"), b"kept");
+}
+
+#[test]
+fn a_pruned_log_without_hints_is_data_loss_and_not_an_empty_directory() {
+    let world = World::new();
+    let primary = world.primary("/one", 1);
+    write(&primary, "file", &[7; 2_000]);
+    write(&primary, "other", &[8; 2_000]);
+    drop(primary);
+    let journal = world.journals.open(&log()).unwrap();
+    let first = journal.fragments(soon()).unwrap().remove(0);
+    journal.prune(&[first], soon()).unwrap();
+
+    let shard = Replica { hints: Arc::new(MemoryHints::new()), ..world.shard() };
+    let standby = shard.standby(Path::new("/two")).unwrap();
+    assert_eq!(standby.wait_for_tail(soon()).unwrap_err().kind(), ErrorKind::DataLoss);
+    assert_eq!(standby.status().state, StandbyState::Failed);
+    assert_eq!(standby.promote(author(2), soon()).unwrap_err().kind(), ErrorKind::DataLoss);
+    assert!(world.fs.metadata(Path::new("/two")).is_err(), "nothing is left of a play that failed");
+}
+
+#[test]
+fn hints_that_cannot_be_played_are_passed_over_for_older_ones() {
+    let world = World::new();
+    let primary = world.primary("/one", 1);
+    write(&primary, "file", b"content");
+    primary.publish_hints(soon()).unwrap();
+    let mut beyond = world.hints.candidates(&log(), soon()).unwrap().remove(0).hints.unwrap();
+    primary.close(soon()).unwrap();
+    let segment = beyond.files[0].segments.last_mut().unwrap();
+    segment.last_seq_no = segment.last_seq_no.next();
+    segment.end_offset = Offset::new(1 << 40);
+    let as_of = beyond.as_of.as_mut().unwrap();
+    as_of.seq_no = crate::ids::SeqNo::new(1 << 30);
+    world.hints.store(&beyond, soon()).unwrap();
+
+    let standby = world.shard().standby(Path::new("/two")).unwrap();
+    standby.wait_for_tail(soon()).unwrap();
+    let status = standby.status();
+    assert_eq!(status.passed_over.len(), 1);
+    assert_eq!(status.passed_over[0].error.kind(), ErrorKind::DataLoss);
+    drop(standby.promote(author(2), soon()).unwrap());
+    assert_eq!(world.content("/two/file"), b"content");
+}
+
+#[test]
+fn a_fork_goes_on_in_another_log_and_fences_the_writer_of_the_first() {
+    let world = World::new();
+    let old = world.primary("/one", 1);
+    write(&old, "file", b"before the fork");
+    old.publish_hints(soon()).unwrap();
+
+    let other = JournalName::new("acme/orders-fork").unwrap();
+    let shard = Replica { log: other.clone(), ..world.shard() };
+    let forked = shard.standby(Path::new("/two")).unwrap().promote(author(2), soon()).unwrap();
+    assert_eq!(world.content("/two/file"), b"before the fork");
+    write(&forked, "file", b"after the fork ");
+    forked.close(soon()).unwrap();
+    let fenced = old.recorder().no_op().and_then(|()| old.barrier()?.wait(soon()).map(drop));
+    assert_eq!(fenced.unwrap_err().kind(), ErrorKind::Fenced);
+
+    drop(shard.standby(Path::new("/three")).unwrap().promote(author(3), soon()).unwrap());
+    assert_eq!(world.content("/three/file"), b"after the fork ");
+}
+
+#[test]
+fn a_standby_that_is_dropped_leaves_nothing() {
+    let world = World::new();
+    write(&world.primary("/one", 1), "file", b"content");
+    let standby = world.shard().standby(Path::new("/two")).unwrap();
+    standby.wait_for_tail(soon()).unwrap();
+    standby.close().unwrap();
+    assert_eq!(world.fs.read_dir(Path::new("/")).unwrap().len(), 1);
+}
+
+#[test]
+fn a_standby_follows_past_a_hand_off_between_others() {
+    let world = World::new();
+    let first = world.primary("/one", 1);
+    write(&first, "file", b"1");
+    let standby = world.shard().standby(Path::new("/three")).unwrap();
+    standby.wait_for_tail(soon()).unwrap();
+    let second = world.primary("/two", 2);
+    write(&second, "file", b"2");
+    standby.wait_until(second.recorder().committed(), soon()).unwrap();
+    drop(standby.promote(author(3), soon()).unwrap());
+    assert_eq!(world.content("/three/file"), b"2");
+}
+
+#[test]
+fn what_a_lost_writer_was_building_is_unlinked_at_promotion() {
+    let world = World::new();
+    let journal = world.journals.open(&log()).unwrap();
+    let recorder =
+        Recorder::new(journal, Fsm::new(log()), Offset::ZERO, author(1), RecorderOptions::default()).unwrap();
+    let leftover = crate::ids::LogPath::from_bytes(b"/.recoverylog/tmp-7");
+    recorder.create(&leftover).unwrap();
+    recorder.barrier().unwrap().wait(soon()).unwrap();
+    let primary = world.primary("/two", 2);
+    primary.barrier().unwrap().wait(soon()).unwrap();
+    assert_eq!(primary.recorder().with_fsm(|fsm| fsm.link(&leftover)), None);
+    assert!(world.fs.read_dir(Path::new("/two")).unwrap().is_empty());
+}
