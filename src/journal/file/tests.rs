@@ -13,7 +13,7 @@ use super::layout::Geometry;
 use super::*;
 use crate::ids::Offset;
 use crate::journal::{
-    Append, Appended, Chunk, Codec, Fragment, ReadRange, ReadStep, Register, RegisterSelector, RegisterSet,
+    Append, Appended, Chunk, Fragment, ReadRange, ReadStep, Register, RegisterSelector, RegisterSet,
     conformance,
 };
 use crate::vfs::{CrashPlan, MemoryFs};
@@ -360,6 +360,8 @@ fn a_fragment_that_somebody_else_stored_past_the_head_is_diverged() {
 #[cfg(feature = "zstd")]
 #[test]
 fn a_fragment_that_was_stored_by_a_broker_in_another_codec_is_read_as_well() {
+    use crate::journal::Codec;
+
     let fs = MemoryFs::new();
     let journal = open_on(&fs, 4096);
     for round in 0..12_u8 {
