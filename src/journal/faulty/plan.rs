@@ -13,14 +13,14 @@ use crate::prng::SplitMix64;
 #[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
 #[non_exhaustive]
 pub enum AppendFault {
-    /// It is refused as [`JournalError::Unavailable`]; nothing commits.
+    /// It is refused as `JournalError::Unavailable`; nothing commits.
     Refused,
-    /// It commits, or is refused, and the answer is [`JournalError::Unknown`].
+    /// It commits, or is refused, and the answer is `JournalError::Unknown`.
     UnknownCommitted,
-    /// Nothing commits, now or later, and the answer is [`JournalError::Unknown`].
+    /// Nothing commits, now or later, and the answer is `JournalError::Unknown`.
     UnknownLost,
-    /// The answer is [`JournalError::Unknown`], and a copy that is still under way arrives later: right before
-    /// the append that follows on so many further ones, or with [`FaultyJournal::release_late`].
+    /// The answer is `JournalError::Unknown`, and a copy that is still under way arrives later: right before
+    /// the append that follows on so many further ones, or with `FaultyJournal::release_late`.
     UnknownLate {
         /// How many further appends are submitted before it arrives; `None` waits for the release.
         after: Option<u64>,
@@ -32,7 +32,7 @@ pub enum AppendFault {
     /// The registers are set back before it arrives, to what they were before they changed last; only in front
     /// of a journal in memory.
     RegistersSetBack,
-    /// It commits, and its answer waits for the next submission, or for [`FaultyJournal::release_answers`].
+    /// It commits, and its answer waits for the next submission, or for `FaultyJournal::release_answers`.
     Delayed,
 }
 
@@ -52,14 +52,14 @@ impl AppendFault {
     }
 }
 
-/// What happens to one call that reads: [`Journal::head`], [`Journal::read`] or [`JournalReader::next`].
+/// What happens to one call that reads: reading the head, opening a reader, or a reader's step.
 #[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
 #[non_exhaustive]
 pub enum ReadFault {
-    /// It fails as [`JournalError::Unavailable`].
+    /// It fails as `JournalError::Unavailable`.
     Failed,
-    /// It waits for [`FaultyJournal::release_reads`] and then goes on, or fails as
-    /// [`JournalError::Unavailable`] at its deadline. An interrupt ends the wait. Only `next` can stall.
+    /// It waits for `FaultyJournal::release_reads` and then goes on, or fails as
+    /// `JournalError::Unavailable` at its deadline. An interrupt ends the wait. Only `next` can stall.
     Stalled,
 }
 
