@@ -78,6 +78,8 @@ pub enum Fault {
     Torn(io::ErrorKind),
     /// The machine, or the process, is gone: this call and all later ones fail and do nothing.
     Crash,
+    /// As [`Fault::Crash`], but a write still does its first half: a kill can end a write between two pages.
+    CrashTorn,
 }
 
 /// When something goes wrong.
@@ -397,7 +399,8 @@ impl SharedWords for FaultyWords {
             let pause = deadline.remaining().min(Duration::from_millis(1));
             drop(self.faults.never.wait_timeout(self.faults.lock(), pause));
         } else {
-            self.inner.wait(index, seen, deadline);
+            // In slices, to notice a crash.
+            self.inner.wait(index, seen, deadline.or_after(Duration::from_millis(20)));
         }
     }
 
@@ -413,7 +416,7 @@ impl SharedWords for FaultyWords {
 struct Faults {
     crashed: AtomicBool,
     state: Mutex<State>,
-    /// Is never notified.
+    /// Is never notified: a pause that a thread can take.
     never: Condvar,
 }
 
@@ -475,13 +478,15 @@ impl Faults {
         counted.calls += 1;
         counted.faults += u64::from(fault.is_some());
         match fault {
-            Some(Fault::Crash) => self.crashed.store(true, Ordering::SeqCst),
+            Some(Fault::Crash | Fault::CrashTorn) => self.crashed.store(true, Ordering::SeqCst),
             _ => state.changes += u64::from(effect.changes()),
         }
         match fault {
             None => Ok(Verdict::Proceed),
             Some(Fault::Short) => Ok(Verdict::Short),
-            Some(fault @ Fault::Torn(_)) => Ok(Verdict::Torn(injected(effect, number, fault))),
+            Some(fault @ (Fault::Torn(_) | Fault::CrashTorn)) => {
+                Ok(Verdict::Torn(injected(effect, number, fault)))
+            }
             Some(fault) => Err(injected(effect, number, fault)),
         }
     }
@@ -530,7 +535,7 @@ fn as_memory(fs: &dyn Any) -> Option<MemoryFs> {
 fn injected(effect: Effect, number: u64, fault: Fault) -> io::Error {
     let kind = match fault {
         Fault::Fail(kind) | Fault::Torn(kind) => kind,
-        Fault::Short | Fault::Crash => io::ErrorKind::Other,
+        Fault::Short | Fault::Crash | Fault::CrashTorn => io::ErrorKind::Other,
     };
     io::Error::new(kind, Injected { effect, number, fault })
 }

@@ -29,7 +29,7 @@ use crate::clock::Deadline;
 /// The identity of every file system in memory.
 const DEVICE: u64 = 1;
 
-/// A file system in memory. Clones are the same file system.
+/// A file system in memory. Clones are the same file system; relative paths start at its root.
 #[derive(Clone)]
 pub struct MemoryFs {
     disk: Arc<Disk>,

@@ -141,6 +141,17 @@ fn after_a_crash_everything_fails_and_nothing_takes_effect() {
 }
 
 #[test]
+fn a_crash_amid_a_write_leaves_half_of_it() {
+    let fs = faulty();
+    let file = put(&fs, "/file", b"01234567").unwrap();
+    fs.inject(FaultPlan::Nth { effect: Effect::Write, number: 1, fault: Fault::CrashTorn });
+    file.write_all_at(b"ABCDEFGH", 0).unwrap();
+    assert!(file.write_all_at(b"abcdefgh", 0).is_err() && fs.has_crashed());
+    assert!(file.read_at(&mut [0], 0).is_err());
+    assert_eq!(get(fs.inner(), "/file").unwrap(), b"abcdEFGH");
+}
+
+#[test]
 fn a_failed_sync_gives_up_what_a_later_sync_does_not_bring_back() {
     for effect in [Effect::SyncData, Effect::SyncAll] {
         let fs = faulty();
@@ -209,13 +220,14 @@ fn replace(fs: &dyn FileSystem, bytes: &[u8]) -> std::io::Result<()> {
 fn sweep(replace: fn(&dyn FileSystem, &[u8]) -> std::io::Result<()>) -> usize {
     let (old, new) = (vec![1; 3000], vec![2; 9000]);
     let mut wrong = 0;
-    for crash_at in 0.. {
+    // Each change is cut before it begins, and amid it.
+    for (crash_at, fault) in (0..).flat_map(|number| [(number, Fault::Crash), (number, Fault::CrashTorn)]) {
         let memory = MemoryFs::new();
         memory.create_dir(Path::new("/dir")).unwrap();
         memory.sync_dir(Path::new("/")).unwrap();
         self::replace(&memory, &old).unwrap();
         let fs = FaultyFs::new(memory);
-        fs.inject(FaultPlan::At { number: crash_at, fault: Fault::Crash });
+        fs.inject(FaultPlan::At { number: crash_at, fault });
         let done = replace(&fs, &new).is_ok();
         assert_eq!(done, !fs.has_crashed());
         let plans = (0..50).map(CrashPlan::Seeded);

@@ -80,7 +80,12 @@ fn surviving_names(tree: &Tree, random: &mut SplitMix64) -> BTreeMap<u64, Names>
     let mut survivors = names_of(tree, |found| &found.durable);
     // Directories one of whose changes is lost; the later ones are lost with it.
     let mut cut = BTreeSet::new();
-    let loss = 2 << random.below(8);
+    // One change in so many is lost of itself.
+    let loss = match random.below(8) {
+        0 => u64::MAX,
+        1 => 1,
+        _ => 2 << random.below(6),
+    };
     for change in &tree.changes {
         if change.directories().any(|directory| cut.contains(&directory)) || random.one_in(loss) {
             if change.moves_directory() {

@@ -64,7 +64,6 @@ impl Node {
     pub(super) fn restored(inode: u64, target: Option<PathBuf>, space: Arc<Space>, content: Content) -> Self {
         let node = Self::new(inode, target, space);
         let mut state = node.lock();
-        // A capacity that was enough before the crash is enough after it, but for holes that were cut off.
         state.pages = (0..content.page_count()).filter(|_| node.space.take_page()).count() as u64;
         state.versions = Versions::durable_from(content);
         drop(state);
@@ -121,10 +120,13 @@ impl Node {
         self.give_back_if_dead(&mut state);
     }
 
-    /// Gives back the space of a file that nobody can reach any more.
+    /// Gives back the space of a file that nobody can reach any more, and drops what of it was not synced: a
+    /// system throws such pages away, also where a crash then brings the name back.
     fn give_back_if_dead(&self, state: &mut State) {
         if state.links == 0 && state.handles == 0 {
             self.space.give_pages(std::mem::take(&mut state.pages));
+            let durable = state.versions.durable().clone();
+            state.versions = Versions::durable_from(durable);
         }
     }
 

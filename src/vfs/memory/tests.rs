@@ -395,3 +395,23 @@ fn a_file_that_is_never_synced_keeps_a_bounded_past() {
     file.sync_data().unwrap();
     assert_eq!(tree(&fs.crash_image(CrashPlan::DropUnsynced)), tree(&fs));
 }
+
+#[test]
+fn a_deleted_file_comes_back_with_what_was_synced_of_it_only() {
+    let fs = MemoryFs::new();
+    let file = put(&fs, "/file", b"synced");
+    file.sync_data().unwrap();
+    fs.sync_dir(Path::new(ROOT)).unwrap();
+    file.write_all_at(b"UNSYNCED", 0).unwrap();
+    fs.remove_file(Path::new("/file")).unwrap();
+    drop(file);
+    let (mut gone, mut back) = (0, 0);
+    for image in seeded(&fs, 50) {
+        match get(&image, "/file").as_deref() {
+            None => gone += 1,
+            Some(b"synced") => back += 1,
+            other => panic!("{other:?}"),
+        }
+    }
+    assert!(gone > 5 && back > 5, "{gone} {back}");
+}
