@@ -25,6 +25,8 @@ use crate::wire::{OpError, Step, decode_frame, decode_op};
 const PAUSE_MIN: Duration = Duration::from_millis(5);
 /// The longest pause.
 const PAUSE_MAX: Duration = Duration::from_secs(1);
+/// How long one attempt waits for the journal: an answer that is lost must not cost the whole time.
+const ATTEMPT_MAX: Duration = Duration::from_secs(5);
 /// How much of a large chunk is looked at at once.
 const WINDOW_BYTES: u64 = 64 << 10;
 
@@ -78,7 +80,7 @@ fn run(inner: &Arc<Inner>) -> Result<Committed, Error> {
 
     let mut pause = PAUSE_MIN;
     loop {
-        if let Some(committed) = attempt(inner, &sent, &mut at, deadline)? {
+        if let Some(committed) = attempt(inner, &sent, &mut at, deadline.or_after(ATTEMPT_MAX))? {
             return Ok(committed);
         }
         if deadline.has_passed() {
