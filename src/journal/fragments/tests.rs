@@ -14,6 +14,7 @@ use crate::prng::SplitMix64;
 use crate::vfs::{MemoryFs, OpenMode, OsFs, create_dir_all_synced};
 
 mod damage;
+mod failing;
 mod folders;
 
 /// The codecs that this build can read, with their folders among the golden data.
