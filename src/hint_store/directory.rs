@@ -26,7 +26,8 @@ const KEPT_SETS: usize = 4;
 /// The longest file that is read as a hint set.
 const SET_BYTES_MAX: u64 = 1 << 30;
 
-/// Hint sets in a directory: `NUMBER-DIGEST.json`, the JSON form that the reference reads too.
+/// Hint sets in a directory: `NUMBER-DIGEST.json`, or `.pb` for a set with bytes that JSON cannot keep. The
+/// reference reads both forms.
 #[derive(Debug)]
 pub struct DirectoryHints {
     fs: Arc<dyn FileSystem>,
@@ -106,11 +107,11 @@ impl DirectoryHints {
     }
 
     /// Writes one set under a name that no other one has.
-    fn write(&self, number: u64, content: &[u8]) -> Result<()> {
+    fn write(&self, number: u64, content: &[u8], extension: &str) -> Result<()> {
         let digest = digest_of(content);
         let nonce = crate::entropy::random_author()?.register_value();
         let temporary = self.directory.join(format!(".{number:016x}-{nonce}.tmp"));
-        let path = self.directory.join(format!("{number:016x}-{digest}.json"));
+        let path = self.directory.join(format!("{number:016x}-{digest}.{extension}"));
         let written = || -> io::Result<()> {
             let file = self.fs.open(&temporary, OpenMode::CreateNew)?;
             file.write_all_at(content, 0)?;
@@ -161,19 +162,26 @@ impl HintStore for DirectoryHints {
     }
 
     fn store(&self, hints: &FsmHints, _deadline: Deadline) -> Result<()> {
-        let content = hints.encode_json();
+        let (content, extension) =
+            if is_text(hints) { (hints.encode_json(), "json") } else { (hints.encode_proto(), "pb") };
         let stored = self.stored()?;
         refuse_older(hints, stored.iter().filter_map(|stored| stored.hints.as_ref().ok()))?;
         let number = stored.iter().map(|stored| stored.number).max().map_or(1, |last| last.saturating_add(1));
-        self.write(number, &content)?;
+        self.write(number, &content, extension)?;
         self.remove_old(hints.log.as_ref())
     }
 }
 
 /// Returns the number and the digest in the name of a hint set.
+/// Tells whether JSON keeps every byte of a set.
+fn is_text(hints: &FsmHints) -> bool {
+    let is_text = |bytes: &[u8]| std::str::from_utf8(bytes).is_ok();
+    hints.properties.iter().all(|property| is_text(property.path.as_bytes()) && is_text(&property.content))
+}
+
 fn parse_name(name: &OsStr) -> Option<(u64, String)> {
     let (number, rest) = name.to_str()?.split_once('-')?;
-    let digest = rest.strip_suffix(".json")?;
+    let digest = rest.strip_suffix(".json").or_else(|| rest.strip_suffix(".pb"))?;
     let is_hex = |text: &str, len: usize| text.len() == len && text.bytes().all(|b| b.is_ascii_hexdigit());
     if !is_hex(number, 16) || !is_hex(digest, 40) {
         return None;
@@ -192,8 +200,12 @@ fn digest_of(content: &[u8]) -> String {
 
 #[cfg(test)]
 mod tests {
+    use bytes::Bytes;
+
     use super::*;
     use crate::hint_store::tests::{hints, keeps_the_promises_of_a_hint_store};
+    use crate::hints::Property;
+    use crate::ids::LogPath;
     use crate::vfs::{CrashPlan, MemoryFs};
 
     fn soon() -> Deadline {
@@ -216,6 +228,17 @@ mod tests {
         let after = store(&fs.crash_image(CrashPlan::DropUnsynced));
         let log = JournalName::new("a/log").unwrap();
         assert_eq!(after.candidates(&log, soon()).unwrap().len(), 1);
+    }
+
+    #[test]
+    fn a_property_keeps_bytes_that_are_no_text() {
+        let store = store(&MemoryFs::new());
+        let mut set = hints("a/log", 7, 1);
+        let (path, content) = (LogPath::from_bytes(b"/IDENTITY"), Bytes::from_static(b"\xff\0raw"));
+        set.properties.push(Property { path, content });
+        store.store(&set, soon()).unwrap();
+        let candidates = store.candidates(&JournalName::new("a/log").unwrap(), soon()).unwrap();
+        assert_eq!(candidates[0].hints.as_ref().unwrap(), &set);
     }
 
     #[test]
