@@ -34,6 +34,7 @@ const MAY_IMPORT: &[(&str, &[&[&str]])] = &[
     ("hint_store", &[GROUND, WAITING, &["vfs", "segment", "hints", "wire"]]),
     // The drivers.
     ("scan", &[GROUND, CORE, WAITING, SEAMS]),
+    ("scan", &[GROUND, CORE, WAITING, SEAMS]),
     ("recorder", &[GROUND, CORE, WAITING, SEAMS]),
     ("tracker", &[GROUND, CORE, WAITING, SEAMS, &["recorder"]]),
     ("recorded_fs", &[GROUND, CORE, WAITING, SEAMS, &["recorder", "tracker"]]),
