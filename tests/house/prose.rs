@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::path::Path;
+use std::process::Command;
 
 use recoverylog::ErrorKind;
 
@@ -109,6 +110,41 @@ fn commands_of_the_pages_name_what_there_is() {
                     broken.push(format!("{file}: there is no {} {}: {command}", pair[0], pair[1]));
                 }
             }
+        }
+    }
+    assert_none(&broken);
+}
+
+/// Returns the words that the pages give to the tool, by page.
+fn calls_of_the_tool() -> Vec<(String, Vec<String>)> {
+    let mut found = Vec::new();
+    for (file, page) in files_named("md") {
+        for command in commands(&page) {
+            let call = match command.split_once(" -- ") {
+                Some((cargo, call)) if cargo.starts_with("cargo run --features cli") => Some(call),
+                _ => command.strip_prefix("recoverylog "),
+            };
+            found.extend(call.map(|call| (file.clone(), call.split(' ').map(str::to_owned).collect())));
+        }
+    }
+    found
+}
+
+#[test]
+fn calls_of_the_tool_use_what_it_has() {
+    let calls = calls_of_the_tool();
+    assert!(calls.len() > 3, "the pages show how to call the tool");
+    // Without the feature there is no tool to ask.
+    let Some(tool) = option_env!("CARGO_BIN_EXE_recoverylog") else { return };
+    let mut broken = Vec::new();
+    for (file, call) in calls {
+        let asked = Command::new(tool).args([call[0].as_str(), "--help"]).output().unwrap();
+        let help = String::from_utf8(asked.stdout).unwrap();
+        let known = |flag: &str| help.split([' ', ',', '\n']).any(|word| word == flag);
+        let unknown = call.iter().filter(|word| word.starts_with("--") && !known(word));
+        broken.extend(unknown.map(|flag| format!("{file}: `recoverylog {}` has no {flag}", call[0])));
+        if !asked.status.success() {
+            broken.push(format!("{file}: there is no `recoverylog {}`", call[0]));
         }
     }
     assert_none(&broken);
