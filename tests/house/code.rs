@@ -26,7 +26,6 @@ const MAY_IMPORT: &[(&str, &[&[&str]])] = &[
     ("wire", &[&["ids", "error", "op", "segment", "hints"]]),
     // The doors of time and of randomness, and how one waits.
     ("clock", &[]),
-    ("entropy", &[&["error", "ids"]]),
     ("entropy", &[&["ids", "error"]]),
     ("completion", &[&["clock"]]),
     // The seams: a journal knows neither operations nor hints.
@@ -34,7 +33,6 @@ const MAY_IMPORT: &[(&str, &[&[&str]])] = &[
     ("journal", &[GROUND, DOORS, &["vfs"]]),
     ("hint_store", &[GROUND, DOORS, &["vfs", "segment", "hints", "wire"]]),
     // The drivers.
-    ("scan", &[GROUND, CORE, DOORS, SEAMS]),
     ("scan", &[GROUND, CORE, DOORS, SEAMS]),
     ("recorder", &[GROUND, CORE, DOORS, SEAMS]),
     ("tracker", &[GROUND, CORE, DOORS, SEAMS, &["recorder"]]),
