@@ -104,13 +104,13 @@ fn short(bytes: &[u8], at_end: bool) -> Step {
     }
 }
 
-/// Returns the number of bytes before the next magic, or before what may be the beginning of one; the first
-/// byte is junk.
+/// Returns the number of bytes before the next magic, or before what may be the beginning of one, or before a
+/// newline that may be the log's last byte; the first byte is junk.
 #[cold]
 fn junk_len(bytes: &[u8]) -> usize {
     let begins = |at: &usize| {
         let tail = bytes.get(*at..).unwrap_or_default();
-        tail.iter().zip(&MAGIC).all(|(byte, magic)| byte == magic)
+        tail == b"\n" || tail.iter().zip(&MAGIC).all(|(byte, magic)| byte == magic)
     };
     (1..bytes.len()).find(begins).unwrap_or(bytes.len())
 }
@@ -163,6 +163,15 @@ mod tests {
     }
 
     #[test]
+    fn a_newline_at_the_end_is_never_junk() {
+        let log = [&frame(b"one")[..], b"\n\njunk junk junk\n"].concat();
+        for window in [1, 8, 9, 64] {
+            let (frames, junk, last) = walk(&log, window);
+            assert_eq!((frames.len(), junk.as_slice(), last), (1, &b"\n\njunk junk junk"[..], Step::End));
+        }
+    }
+
+    #[test]
     fn a_header_without_its_message_at_the_end_is_torn() {
         let whole = frame(b"message");
         for len in 4..whole.len() {
@@ -197,6 +206,7 @@ mod tests {
                     prop::collection::vec(any::<u8>(), 0..20).prop_map(|message| frame(&message)),
                     prop::collection::vec(prop::sample::select(MAGIC.to_vec()), 0..9),
                     prop::collection::vec(any::<u8>(), 0..9),
+                    prop::collection::vec(prop::sample::select(b"\n\x66x".to_vec()), 0..4),
                 ],
                 0..12,
             ),
