@@ -282,7 +282,8 @@ pub enum ReadStep {
         /// The next byte that is there, or the end of the range.
         to: Offset,
     },
-    /// The reader stands at the head, and `deadline` passed without more bytes.
+    /// The reader stands at the head, and `deadline` passed without more bytes; said at once where
+    /// [`Capabilities::follow`] is not declared.
     AtHead {
         /// Where the head is.
         head: Offset,
