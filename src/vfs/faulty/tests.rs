@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use super::{Effect, Fault, FaultPlan, FaultyFs, Injected};
 use crate::clock::Deadline;
+use crate::prng::SplitMix64;
 use crate::vfs::{CrashPlan, File, FileSystem, LockMode, MemoryFs, OpenMode};
 
 fn faulty() -> FaultyFs<MemoryFs> {
@@ -259,4 +260,49 @@ fn a_sweep_finds_nothing_in_a_careful_replacement_and_something_in_careless_ones
     assert!(sweep(without_sync_of_names) > 0);
     let in_place = |fs: &dyn FileSystem, bytes: &[u8]| put(fs, "/dir/file", bytes)?.sync_data();
     assert!(sweep(in_place) > 0);
+}
+
+#[test]
+fn through_failed_and_good_syncs_exactly_the_sectors_written_since_are_durable() {
+    #[derive(Clone, Copy, PartialEq)]
+    enum Sector {
+        Clean,
+        Dirty,
+        GivenUp,
+    }
+    for seed in 0..60 {
+        let mut random = SplitMix64::new(seed);
+        let fs = faulty();
+        let file = put(&fs, "/file", &[0; 8192]).unwrap();
+        file.sync_data().unwrap();
+        fs.sync_dir(Path::new("/")).unwrap();
+        let (mut content, mut durable) = (vec![0; 8192], vec![0; 8192]);
+        let mut sectors = [Sector::Clean; 16];
+        for step in 1..=80 {
+            if random.one_in(4) {
+                let fails = random.one_in(2);
+                if fails {
+                    let fault = Fault::Fail(ErrorKind::Other);
+                    fs.inject(FaultPlan::Nth { effect: Effect::SyncData, number: 0, fault });
+                }
+                assert_eq!(file.sync_data().is_err(), fails);
+                for (index, sector) in sectors.iter_mut().enumerate().filter(|(_, s)| **s == Sector::Dirty) {
+                    let range = index * 512..(index + 1) * 512;
+                    if !fails {
+                        durable[range.clone()].copy_from_slice(&content[range]);
+                    }
+                    *sector = if fails { Sector::GivenUp } else { Sector::Clean };
+                }
+            } else {
+                let offset = random.below(8192) as usize;
+                let end = (offset + 1 + random.below(1500) as usize).min(8192);
+                file.write_all_at(&vec![step; end - offset], offset as u64).unwrap();
+                content[offset..end].fill(step);
+                sectors[offset / 512..end.div_ceil(512)].fill(Sector::Dirty);
+            }
+            let left = get(&fs.inner().crash_image(CrashPlan::DropUnsynced), "/file").unwrap();
+            assert!(left == durable, "seed {seed}, step {step}");
+            assert!(get(&fs, "/file").unwrap() == content, "seed {seed}, step {step}");
+        }
+    }
 }
