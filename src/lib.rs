@@ -67,6 +67,7 @@
 
 pub mod clock;
 pub mod completion;
+pub mod engine;
 mod entropy;
 mod error;
 pub mod fsm;
