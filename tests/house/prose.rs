@@ -134,8 +134,11 @@ fn calls_of_the_tool() -> Vec<(String, Vec<String>)> {
 fn calls_of_the_tool_use_what_it_has() {
     let calls = calls_of_the_tool();
     assert!(calls.len() > 3, "the pages show how to call the tool");
-    // Without the feature there is no tool to ask.
-    let Some(tool) = option_env!("CARGO_BIN_EXE_recoverylog") else { return };
+    // Without the feature the tool is not built; its path is told all the same.
+    if !cfg!(feature = "cli") {
+        return;
+    }
+    let tool = env!("CARGO_BIN_EXE_recoverylog");
     let mut broken = Vec::new();
     for (file, call) in calls {
         let asked = Command::new(tool).args([call[0].as_str(), "--help"]).output().unwrap();
