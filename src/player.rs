@@ -21,7 +21,8 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-pub use self::handoff::{Follower, Position, Tail};
+use self::handoff::Pause;
+pub use self::handoff::{Follower, POLL_EVERY, Position, Tail};
 use self::judge::Judge;
 pub use self::plan::{Plan, PlanRange};
 use self::prefetch::Prefetch;
@@ -280,6 +281,8 @@ struct Play {
     next_progress_bytes: u64,
     /// Where junk began, while nothing but junk was found since.
     junk_since: Option<Offset>,
+    /// The wait between two looks at a log that is followed and cannot wait by itself.
+    pause: Option<Arc<Pause>>,
     /// What ended a play that follows its log.
     failed: Option<Error>,
 }
@@ -316,6 +319,7 @@ impl Play {
             done_ranges_bytes: 0,
             next_progress_bytes: 0,
             junk_since: None,
+            pause: None,
             failed: None,
         })
     }

@@ -4,8 +4,9 @@
 //! handed out only as its fragment's name describes it: of that length, and of that SHA-1 where a whole
 //! fragment was read.
 //!
-//! *Does not* see fragments that are stored after a journal was opened, nor content that is not yet stored as a
-//! fragment.
+//! *Does not* tell of itself that a fragment was stored: the folder is listed when a journal is opened, when its
+//! head is asked for, and by a reader that comes to the head. A fragment must get its name once it is whole, by a
+//! rename, as brokers and `FileJournal` do it; and after those before it.
 //!
 //! A journal's fragments lie at `ROOT/<journal name>/[postfix/]begin-end-sum.ext`. As a broker does, a folder's
 //! listing descends into all folders below it, whose path is then the postfix of the fragments there. A journal
@@ -23,7 +24,7 @@ mod tests;
 use std::fmt;
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 pub use self::name::{FragmentName, InvalidFragmentName};
 
@@ -107,7 +108,7 @@ impl FragmentJournals {
             journal: name.clone(),
             options: self.options,
         };
-        let index = Arc::new(place.list()?);
+        let index = Mutex::new(Arc::new(place.list()?));
         Ok(FragmentJournal { place: Arc::new(place), index })
     }
 }
@@ -147,10 +148,10 @@ impl Journals for FragmentJournals {
     }
 }
 
-/// A read-only journal over its stored fragments, as they were when it was opened.
+/// A read-only journal over its stored fragments, as they were when its folder was listed last.
 pub struct FragmentJournal {
     place: Arc<Place>,
-    index: Arc<Index>,
+    index: Mutex<Arc<Index>>,
 }
 
 /// Where a journal's fragments lie.
@@ -177,7 +178,11 @@ impl Place {
 impl FragmentJournal {
     /// Returns the number of files below the journal's folder that are no fragments.
     pub fn ignored_files(&self) -> u64 {
-        self.index.ignored_files
+        self.index().ignored_files
+    }
+
+    fn index(&self) -> Arc<Index> {
+        Arc::clone(&self.index.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
     fn not_allowed(&self) -> JournalError {
@@ -201,20 +206,23 @@ impl Journal for FragmentJournal {
         Completion::resolved(Err(self.not_allowed()))
     }
 
-    /// Returns the end of the fragment that reaches furthest.
+    /// Lists the folder, and returns the end of the fragment that reaches furthest.
     fn head(&self, _deadline: Deadline) -> Result<Head, JournalError> {
-        Ok(Head::new(self.index.head, RegisterSet::EMPTY))
+        let listed = Arc::new(self.place.list()?);
+        let head = Head::new(listed.head, RegisterSet::EMPTY);
+        *self.index.lock().unwrap_or_else(PoisonError::into_inner) = listed;
+        Ok(head)
     }
 
     /// Opens a reader. It never waits: what it asks of local files ends when they answer.
     fn read(&self, range: ReadRange) -> Result<Box<dyn JournalReader>, JournalError> {
         range.check(&self.place.journal)?;
-        Ok(Box::new(FragmentReader::new(Arc::clone(&self.place), Arc::clone(&self.index), range)))
+        Ok(Box::new(FragmentReader::new(Arc::clone(&self.place), self.index(), range)))
     }
 
     /// Lists the fragments, without empty ones; ranges overlap where they do in the folder.
     fn fragments(&self, _deadline: Deadline) -> Result<Vec<Fragment>, JournalError> {
-        Ok(self.index.fragments())
+        Ok(self.index().fragments())
     }
 
     fn prune(&self, _fragments: &[Fragment], _deadline: Deadline) -> Result<(), JournalError> {
@@ -226,7 +234,7 @@ impl fmt::Debug for FragmentJournal {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("FragmentJournal")
             .field("folder", &self.place.folder)
-            .field("head", &self.index.head)
+            .field("head", &self.index().head)
             .finish_non_exhaustive()
     }
 }

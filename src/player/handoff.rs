@@ -6,7 +6,7 @@
 //!
 //! *Does not* decide who may take over.
 
-use std::sync::Arc;
+use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -24,6 +24,9 @@ use crate::wire::encode_op;
 /// Lost races after which the old writer is stopped by its register before the next attempt.
 const MISSES_MAX: u32 = 3;
 
+/// How often a journal is looked at that cannot be followed.
+pub const POLL_EVERY: Duration = Duration::from_secs(1);
+
 /// A player that stands at the head of its log and follows it.
 #[derive(Debug)]
 pub struct Follower {
@@ -36,7 +39,11 @@ pub struct Follower {
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 #[non_exhaustive]
 pub enum Tail {
-    /// The deadline passed; everything committed by then was applied.
+    /// The deadline passed; everything committed by then was applied. Of a journal that cannot be followed
+    /// ([`Capabilities::follow`]) that is everything which was there when it was looked at last, at most
+    /// [`POLL_EVERY`] before.
+    ///
+    /// [`Capabilities::follow`]: crate::journal::Capabilities::follow
     AtHead,
     /// The standby's interrupter was called.
     Interrupted,
@@ -47,7 +54,16 @@ impl Follower {
     pub(super) fn begin(mut play: Play, journal: Arc<dyn Journal>) -> Result<Self> {
         let following = play.reader.follow(Arc::clone(&journal));
         match following {
-            Ok(interrupter) => Ok(Self { play, journal, interrupter }),
+            Ok(interrupter) if journal.capabilities().follow => Ok(Self { play, journal, interrupter }),
+            Ok(interrupter) => {
+                let pause = Arc::new(Pause::default());
+                play.pause = Some(Arc::clone(&pause));
+                let interrupter = Interrupter::new(move || {
+                    interrupter.interrupt();
+                    pause.end();
+                });
+                Ok(Self { play, journal, interrupter })
+            }
             Err(error) => {
                 play.abandon();
                 Err(error)
@@ -55,7 +71,8 @@ impl Follower {
         }
     }
 
-    /// Applies what is appended to the log, until `deadline` passes or the interrupter is called.
+    /// Applies what is appended to the log, until `deadline` passes or the interrupter is called. A journal
+    /// that cannot be followed is looked at again every [`POLL_EVERY`].
     ///
     /// # Errors
     /// As those of a restore; the standby is of no use afterwards, and the same error comes again.
@@ -122,6 +139,32 @@ impl Follower {
     /// Removes what was built.
     pub fn abandon(self) {
         self.play.abandon();
+    }
+}
+
+/// The wait between two looks at a journal that cannot be followed.
+#[derive(Debug, Default)]
+pub(super) struct Pause {
+    ended: Mutex<bool>,
+    changed: Condvar,
+}
+
+impl Pause {
+    /// Ends the present wait, or the next one.
+    fn end(&self) {
+        *self.ended.lock().unwrap_or_else(PoisonError::into_inner) = true;
+        self.changed.notify_all();
+    }
+
+    /// Waits until it is time to look again; false once `deadline` has passed.
+    fn wait(&self, deadline: Deadline) -> bool {
+        let look = deadline.or_after(POLL_EVERY);
+        let mut ended = self.ended.lock().unwrap_or_else(PoisonError::into_inner);
+        while !*ended && !look.has_passed() {
+            let waited = self.changed.wait_timeout(ended, look.remaining());
+            ended = waited.unwrap_or_else(PoisonError::into_inner).0;
+        }
+        std::mem::take(&mut *ended) || !deadline.has_passed()
     }
 }
 
@@ -304,7 +347,12 @@ impl Play {
     fn tail_to(&mut self, end: Offset, deadline: Deadline) -> Result<Tail> {
         while self.reader.at() < end {
             match self.reader.next(deadline)? {
-                Step::AtHead | Step::RangeEnd => return self.writers.drain().map(|()| Tail::AtHead),
+                Step::AtHead | Step::RangeEnd => {
+                    self.writers.drain()?;
+                    if !self.pause.as_ref().is_some_and(|pause| pause.wait(deadline)) {
+                        return Ok(Tail::AtHead);
+                    }
+                }
                 Step::Interrupted => return Ok(Tail::Interrupted),
                 step => self.step(step)?,
             }

@@ -6,13 +6,16 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
+use sha1::{Digest, Sha1};
+
 use super::*;
 use crate::fsm::Fsm;
 use crate::hint_store::MemoryHints;
 use crate::ids::{Author, Offset};
-use crate::journal::MemoryJournals;
+use crate::journal::{Codec, FragmentJournals, FragmentName, MemoryJournals, ReadRange, ReadStep};
+use crate::player::Tail;
 use crate::recorder::{Recorder, RecorderOptions};
-use crate::vfs::{MemoryFs, OpenMode};
+use crate::vfs::{MemoryFs, OpenMode, create_dir_all_synced};
 
 struct World {
     journals: Arc<MemoryJournals>,
@@ -207,4 +210,80 @@ fn what_a_lost_writer_was_building_is_unlinked_at_promotion() {
     primary.barrier().unwrap().wait(soon()).unwrap();
     assert_eq!(primary.recorder().with_fsm(|fsm| fsm.link(&leftover)), None);
     assert!(world.fs.read_dir(Path::new("/two")).unwrap().is_empty());
+}
+
+/// Copies what the log holds from `begin` on into a folder of fragments, as one; returns where it ends.
+fn store_fragment(world: &World, begin: Offset) -> Offset {
+    let journal = world.journals.open(&log()).unwrap();
+    let end = journal.head(soon()).unwrap().offset;
+    let mut reader = journal.read(ReadRange::bounded(begin, end)).unwrap();
+    let mut content = Vec::new();
+    while let ReadStep::Chunk(chunk) = reader.next(soon()).unwrap() {
+        let had = content.len();
+        content.resize(had + chunk.len() as usize, 0);
+        chunk.read_exact_at(&mut content[had..], 0).unwrap();
+    }
+    let folder = Path::new("/stored").join(log().as_str());
+    create_dir_all_synced(&world.fs, &folder).unwrap();
+    let file = world.fs.open(&folder.join(".partial"), OpenMode::Truncate).unwrap();
+    file.write_all_at(&content, 0).unwrap();
+    let name = FragmentName { begin, end, sum: Sha1::digest(&content).into(), codec: Codec::None };
+    world.fs.rename(&folder.join(".partial"), &folder.join(name.to_string())).unwrap();
+    end
+}
+
+fn stored(world: &World) -> Arc<FragmentJournals> {
+    Arc::new(FragmentJournals::open(Arc::new(world.fs.clone()), "/stored").unwrap())
+}
+
+#[test]
+fn a_standby_sees_what_is_added_to_a_journal_that_cannot_be_followed() {
+    let world = World::new();
+    let primary = world.primary("/one", 1);
+    write(&primary, "file", b"first");
+    let end = store_fragment(&world, Offset::ZERO);
+
+    let shard = Replica { journals: stored(&world), ..world.shard() };
+    let standby = shard.standby(Path::new("/two")).unwrap();
+    standby.wait_for_tail(soon()).unwrap();
+    write(&primary, "file", b"later");
+    store_fragment(&world, end);
+    standby.wait_until(primary.recorder().committed(), soon()).unwrap();
+
+    let refused = standby.promote(author(2), soon()).unwrap_err();
+    assert_eq!(refused.kind(), ErrorKind::Invalid, "what cannot be appended to cannot be taken over");
+    assert!(world.fs.metadata(Path::new("/two")).is_err());
+}
+
+#[test]
+fn waiting_at_the_head_of_a_journal_that_cannot_be_followed_takes_the_time_it_was_given() {
+    let world = World::new();
+    let primary = world.primary("/one", 1);
+    write(&primary, "file", b"first");
+    let end = store_fragment(&world, Offset::ZERO);
+    let shard = Replica { journals: stored(&world), ..world.shard() };
+    let (player, _) = shard.plan(Path::new("/two")).unwrap();
+    let mut follower = player.follow().unwrap();
+
+    let deadline = Deadline::after(Duration::from_millis(20));
+    assert_eq!(follower.tail(deadline).unwrap(), Tail::AtHead);
+    assert!(deadline.has_passed(), "it did not wait");
+
+    write(&primary, "file", b"later");
+    store_fragment(&world, end);
+    assert_eq!(follower.tail(Deadline::passed()).unwrap(), Tail::AtHead);
+    assert_eq!(follower.position(), primary.recorder().committed());
+
+    // Whether an interrupt comes before the wait or during it, it ends the wait.
+    let interrupter = follower.interrupter();
+    let next_year = Deadline::after(Duration::from_secs(365 * 24 * 3600));
+    interrupter.interrupt();
+    assert_eq!(follower.tail(next_year).unwrap(), Tail::Interrupted);
+    std::thread::scope(|scope| {
+        let waiter = std::thread::Builder::new().name("waiter".into());
+        let waiter = waiter.spawn_scoped(scope, || follower.tail(next_year)).unwrap();
+        interrupter.interrupt();
+        assert_eq!(waiter.join().unwrap().unwrap(), Tail::Interrupted);
+    });
+    follower.abandon();
 }

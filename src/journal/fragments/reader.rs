@@ -3,7 +3,7 @@
 //! *Invariants.* The last bytes of a fragment are handed out only after its length was checked and, where all
 //! of it was read, its sum. Memory is one chunk and one decoder's window, whatever a file says.
 //!
-//! *Does not* wait: there is nothing to wait for in a place that does not change.
+//! *Does not* wait: nobody tells it of a fragment that is stored. At the head it looks, each time it is asked.
 
 use std::fmt;
 use std::io::{self, Read};
@@ -95,6 +95,9 @@ impl FragmentReader {
 
     /// Opens the fragment at the present offset, or says what is there instead.
     fn open_next(&mut self, limit: Offset) -> Result<Opened, JournalError> {
+        if self.offset >= self.index.head {
+            self.index = Arc::new(self.place.list()?);
+        }
         for _ in 0..LISTINGS_MAX {
             let Some(entry) = self.index.at(self.offset) else {
                 return Ok(Opened::Step(self.step_where_nothing_is_stored(limit)));
@@ -103,8 +106,7 @@ impl FragmentReader {
                 Ok(file) => return self.open(&entry.clone(), file, limit),
                 Err(error) if error.kind() == io::ErrorKind::NotFound => {
                     // Pruned since the folder was listed.
-                    let index = self.place.list()?;
-                    self.index = Arc::new(index);
+                    self.index = Arc::new(self.place.list()?);
                 }
                 Err(error) => return Err(self.place.io("opening", &entry.path, error)),
             }

@@ -59,6 +59,23 @@ fn missing_ranges_are_jumped_over() {
 }
 
 #[test]
+fn a_fragment_that_is_stored_later_is_seen_by_those_who_ask_for_the_head() {
+    let folder = Folder::new();
+    folder.store("acme", 0, b"first", Codec::None);
+    let journal = folder.journal("acme").unwrap();
+    let mut reader = journal.read(ReadRange::follow(Offset::ZERO)).unwrap();
+    let mut next = || reader.next(Deadline::passed()).unwrap();
+    assert!(matches!(next(), ReadStep::Chunk(_)));
+    assert!(matches!(next(), ReadStep::AtHead { head } if head == at(5)));
+
+    folder.store("acme", 5, b"second", Codec::None);
+    assert!(matches!(next(), ReadStep::Chunk(chunk) if chunk.offset() == at(5) && chunk.len() == 6));
+    assert!(matches!(next(), ReadStep::AtHead { head } if head == at(11)));
+    assert_eq!(journal.head(Deadline::passed()).unwrap().offset, at(11));
+    assert_eq!(journal.fragments(Deadline::passed()).unwrap().len(), 2);
+}
+
+#[test]
 fn a_folder_without_fragments_is_an_empty_journal() {
     let folder = Folder::new();
     folder.put("acme/readme.txt", b"nothing here");
