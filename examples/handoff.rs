@@ -30,7 +30,7 @@ use clap::{Parser, ValueEnum};
 /// Loads a tree of files into a recorded LevelDB, loses the process midway, and goes on in another one.
 #[derive(Debug, Parser)]
 struct Args {
-    /// The tree to load; it must not change meanwhile. By default the sources that cargo has downloaded.
+    /// The tree to load; it must not change meanwhile. By default the tests of this crate.
     #[arg(long)]
     input: Option<PathBuf>,
     /// Where to put everything; must not be there yet. By default a temporary directory.
@@ -84,17 +84,9 @@ fn main() -> ExitCode {
 fn tell(args: Args) -> Result<(), Box<dyn Error>> {
     let temporary = tempfile::tempdir()?;
     let place = args.dir.unwrap_or_else(|| temporary.path().join("handoff"));
-    let input = args.input.unwrap_or_else(default_input);
+    let input = args.input.unwrap_or_else(|| Path::new(env!("CARGO_MANIFEST_DIR")).join("tests"));
     let at = args.at.unwrap_or((20 + args.seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) % 61) as u8);
     let outcome = story::run(&input, &place, args.loss, at, args.seed)?;
     print!("{}", table::Table(&outcome));
     Ok(())
-}
-
-/// Returns the sources that cargo has downloaded to build this, or else the tests of this crate.
-fn default_input() -> PathBuf {
-    let home = std::env::var_os("CARGO_HOME").map(PathBuf::from);
-    let home = home.or_else(|| std::env::home_dir().map(|home| home.join(".cargo")));
-    let sources = home.map(|home| home.join("registry/src")).filter(|sources| sources.is_dir());
-    sources.unwrap_or_else(|| Path::new(env!("CARGO_MANIFEST_DIR")).join("tests"))
 }

@@ -65,7 +65,7 @@ pub(crate) struct Restored {
     /// Files, and bytes of them.
     pub(crate) files: usize,
     pub(crate) bytes: u64,
-    pub(crate) restored: Duration,
+    pub(crate) played: Duration,
     pub(crate) compared: Duration,
     pub(crate) checked: Duration,
 }
@@ -184,8 +184,8 @@ impl Place {
         let player =
             Player::new(&*self.journals, &hints, Arc::clone(&self.fs), &directory, PlayOptions::default())?;
         let log_bytes = player.plan().bytes();
-        let (restored, played) = timed(|| player.restore())?;
-        if let Some(warning) = played.warnings.first() {
+        let (played, result) = timed(|| player.restore())?;
+        if let Some(warning) = result.warnings.first() {
             return Err(wrong(format!("a warning: {warning:?}")));
         }
         let (compared, (files, bytes)) = timed(|| self.compare(&directory))?;
@@ -196,7 +196,7 @@ impl Place {
         if keys != self.input.files().len() {
             return Err(wrong(format!("{} files were loaded, {keys} are there", self.input.files().len())));
         }
-        report(&Report::Restored(Restored { log_bytes, files, bytes, restored, compared, checked }))
+        report(&Report::Restored(Restored { log_bytes, files, bytes, played, compared, checked }))
     }
 
     /// Compares a directory with that of the last primary; returns the number of files, and of bytes.

@@ -47,10 +47,8 @@ pub(crate) fn run(root: &Path, place: &Path, loss: Loss, at: u8, seed: u64) -> i
     input.save(&place.join("input"))?;
     let shown = Shown::begin(&input);
 
-    let mut first = Worker::start("primary", place)?;
-    first.expect(|report| matches!(report, Report::Ready).then_some(()))?;
-    let mut second = Worker::start("successor", place)?;
-    second.expect(|report| matches!(report, Report::Ready).then_some(()))?;
+    let mut first = started("primary", place)?;
+    let mut second = started("successor", place)?;
 
     let enough = (input.files().len() * usize::from(at)).div_ceil(100).max(1);
     let (first_loaded, mut acknowledged) = timed(|| {
@@ -113,6 +111,13 @@ pub(crate) fn run(root: &Path, place: &Path, loss: Loss, at: u8, seed: u64) -> i
         log_bytes,
         restored,
     })
+}
+
+/// Starts a process, and waits until it is ready.
+fn started(role: &'static str, place: &Path) -> io::Result<Worker> {
+    let worker = Worker::start(role, place)?;
+    worker.expect(|report| matches!(report, Report::Ready).then_some(()))?;
+    Ok(worker)
 }
 
 /// Waits for the end of the first primary. Returns what it failed with, and the number of files that it has

@@ -48,7 +48,7 @@ impl fmt::Display for Table<'_> {
         let log =
             format!("{} ops, {}", HumanCount(outcome.ops.unsigned_abs()), HumanBytes(outcome.log_bytes));
         row("log", &log, None)?;
-        row("restored, live", &amount(restored.files, restored.bytes), Some(restored.restored))?;
+        row("restored, live", &amount(restored.files, restored.bytes), Some(restored.played))?;
         row("restored, read of the log", &HumanBytes(restored.log_bytes).to_string(), None)?;
         row("files compared", "", Some(restored.compared))?;
         row("keys compared", &amount(files, outcome.input.bytes(files)), Some(restored.checked))?;

@@ -24,6 +24,9 @@ use crate::wire::encode_op;
 /// Lost races after which the old writer is stopped by its register before the next attempt.
 const MISSES_MAX: u32 = 3;
 
+/// Bytes of the log after which [`Follower::advance`] returns, although more is committed.
+const ADVANCE_BYTES: u64 = 1 << 20;
+
 /// How often a journal is looked at that cannot be followed.
 pub const POLL_EVERY: Duration = Duration::from_secs(1);
 
@@ -35,7 +38,7 @@ pub struct Follower {
     interrupter: Interrupter,
 }
 
-/// Why [`Follower::tail`] returned.
+/// Why [`Follower::tail`] or [`Follower::advance`] returned.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 #[non_exhaustive]
 pub enum Tail {
@@ -45,6 +48,8 @@ pub enum Tail {
     ///
     /// [`Capabilities::follow`]: crate::journal::Capabilities::follow
     AtHead,
+    /// Something was applied.
+    Advanced,
     /// The standby's interrupter was called.
     Interrupted,
 }
@@ -77,14 +82,27 @@ impl Follower {
     /// # Errors
     /// As those of a restore; the standby is of no use afterwards, and the same error comes again.
     pub fn tail(&mut self, deadline: Deadline) -> Result<Tail> {
+        self.latched(|play| play.tail(deadline))
+    }
+
+    /// As [`Follower::tail`], and returns as soon as something was applied, at the head or after about 1 MiB.
+    ///
+    /// # Errors
+    /// As those of [`Follower::tail`].
+    pub fn advance(&mut self, deadline: Deadline) -> Result<Tail> {
+        self.latched(|play| play.advance(play.reader.at(), deadline))
+    }
+
+    /// Calls `follow`, unless it failed before.
+    fn latched(&mut self, follow: impl FnOnce(&mut Play) -> Result<Tail>) -> Result<Tail> {
         if let Some(error) = &self.play.failed {
             return Err(error.clone());
         }
-        let tailed = self.play.tail(deadline);
-        if let Err(error) = &tailed {
+        let followed = follow(&mut self.play);
+        if let Err(error) = &followed {
             self.play.failed = Some(error.clone());
         }
-        tailed
+        followed
     }
 
     /// Returns how far the log was applied.
@@ -341,6 +359,18 @@ impl Play {
     /// Applies what is committed, until `deadline` passes without more.
     pub(super) fn tail(&mut self, deadline: Deadline) -> Result<Tail> {
         self.tail_to(Offset::MAX, deadline)
+    }
+
+    /// As [`Play::tail`], and returns once something past `from` was applied: all that is committed, or enough.
+    fn advance(&mut self, from: Offset, deadline: Deadline) -> Result<Tail> {
+        let waited = self.tail_to(from.saturating_add(1), deadline)?;
+        if self.reader.at() == from || waited == Tail::Interrupted {
+            return Ok(waited);
+        }
+        match self.tail_to(from.saturating_add(ADVANCE_BYTES), Deadline::passed())? {
+            Tail::Interrupted => Ok(Tail::Interrupted),
+            Tail::AtHead | Tail::Advanced => Ok(Tail::Advanced),
+        }
     }
 
     /// As [`Play::tail`], and returns once everything before `end` was applied.

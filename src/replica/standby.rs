@@ -262,7 +262,7 @@ impl Work {
     }
 
     fn follow(&self, follower: &mut Follower) -> Result<()> {
-        let followed = follower.tail(Deadline::after(IDLE));
+        let followed = follower.advance(Deadline::after(IDLE));
         self.shared.update(|state| state.status.position = Some(follower.position()));
         followed.map(drop)
     }

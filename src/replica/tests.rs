@@ -198,6 +198,29 @@ fn a_standby_follows_past_a_hand_off_between_others() {
 }
 
 #[test]
+fn following_tells_how_far_it_came_before_its_deadline() {
+    let world = World::new();
+    let primary = world.primary("/one", 1);
+    let (player, _) = world.shard().plan(Path::new("/two")).unwrap();
+    let mut follower = player.follow().unwrap();
+    let mut applied = 0;
+    for round in 0..3_u8 {
+        for _ in 0..3 {
+            write(&primary, "file", &vec![round; 700_000]);
+        }
+        while follower.position() != primary.recorder().committed() {
+            assert_eq!(follower.advance(Deadline::after(Duration::from_secs(3600))).unwrap(), Tail::Advanced);
+            applied += 1;
+        }
+        assert_eq!(follower.advance(Deadline::passed()).unwrap(), Tail::AtHead);
+    }
+    assert!(applied >= 6, "all of a round was applied at once");
+    follower.interrupter().interrupt();
+    assert_eq!(follower.advance(soon()).unwrap(), Tail::Interrupted);
+    follower.abandon();
+}
+
+#[test]
 fn what_a_lost_writer_was_building_is_unlinked_at_promotion() {
     let world = World::new();
     let journal = world.journals.open(&log()).unwrap();
