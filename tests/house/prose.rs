@@ -121,7 +121,7 @@ fn calls_of_the_tool() -> Vec<(String, Vec<String>)> {
     for (file, page) in files_named("md") {
         for command in commands(&page) {
             let call = match command.split_once(" -- ") {
-                Some((cargo, call)) if cargo.starts_with("cargo run --features cli") => Some(call),
+                Some(("cargo run --features cli", call)) => Some(call),
                 _ => command.strip_prefix("recoverylog "),
             };
             found.extend(call.map(|call| (file.clone(), call.split(' ').map(str::to_owned).collect())));
