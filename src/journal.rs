@@ -627,26 +627,47 @@ impl From<Abandoned> for JournalError {
 }
 
 impl From<JournalError> for Error {
+    /// Takes over what happened; where, and with what, has a place of its own in the public error.
     fn from(error: JournalError) -> Self {
-        let kind = error.kind();
-        let offset = match &error {
-            JournalError::WrongOffset { at: offset, .. }
-            | JournalError::Missing { begin: offset, .. }
-            | JournalError::Corrupt { offset, .. }
-            | JournalError::Diverged { offset, .. } => Some(*offset),
-            _ => None,
+        let (kind, journal) = (error.kind(), error.journal().cloned());
+        let public = match error {
+            JournalError::WrongOffset { at, head, .. } => {
+                Self::new(kind, "an append named an offset that is not the head")
+                    .at(at)
+                    .expected(format_args!("a head of {at}"), format_args!("a head of {head}"))
+            }
+            JournalError::RegisterMismatch { registers, .. } => {
+                Self::new(kind, "the registers refuse this writer's appends")
+                    .expected("registers that name this writer", registers)
+            }
+            JournalError::Unknown { at, what, .. } => {
+                let error = Self::new(kind, format!("it is not known whether an append committed: {what}"));
+                at.map_or(error.clone(), |at| error.at(at))
+            }
+            JournalError::NotFound { .. } => Self::new(kind, "there is no such journal"),
+            JournalError::NotAllowed { what, .. } | JournalError::Invalid { what, .. } => {
+                Self::new(kind, what)
+            }
+            JournalError::Missing { begin, end, .. } => Self::new(kind, "bytes are not stored")
+                .at(begin)
+                .expected(format_args!("bytes [{begin}, {end})"), "a hole"),
+            JournalError::Corrupt { offset, what, expected, actual, .. } => {
+                Self::new(kind, what).at(offset).expected(expected, actual)
+            }
+            JournalError::Diverged { offset, what, .. } => Self::new(kind, what).at(offset),
+            JournalError::Wedged { what, .. } => {
+                Self::new(kind, format!("the journal refuses appends: {what}"))
+            }
+            JournalError::Unavailable { what, .. } => {
+                Self::new(kind, format!("the journal is not available: {what}"))
+            }
+            JournalError::Abandoned => Self::new(kind, "the journal went away while an append was under way"),
+            JournalError::Io { what, source, .. } => {
+                Self::new(kind, format!("{what} failed")).with_source(SharedIo(source))
+            }
         };
-        let journal = error.journal().cloned();
-        let what = error.to_string();
-        let mut public = Self::new(kind, what);
-        if let JournalError::Io { source, .. } = error {
-            public = public.with_source(SharedIo(source));
-        }
-        if let Some(journal) = journal {
-            public = public.in_log(&journal);
-        }
-        match offset {
-            Some(offset) => public.at(offset),
+        match journal {
+            Some(journal) => public.in_log(&journal),
             None => public,
         }
     }
@@ -665,5 +686,80 @@ impl fmt::Display for SharedIo {
 impl std::error::Error for SharedIo {
     fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
         self.0.source()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::error::Error as _;
+
+    use super::*;
+
+    /// One error of each kind, with the values that its public form must carry.
+    fn all() -> Vec<(JournalError, Option<&'static str>, Option<&'static str>)> {
+        let journal = || JournalName::new("acme/orders").unwrap();
+        let at = |offset| Offset::new(offset).unwrap();
+        let what = || "what went wrong".to_owned();
+        let registers = RegisterSet::from_iter([Register::new(AUTHOR_REGISTER, "0000002a")]);
+        let source = Arc::new(io::Error::other("the cause"));
+        vec![
+            (
+                JournalError::WrongOffset { journal: journal(), at: at(77), head: at(99) },
+                Some("a head of 77"),
+                Some("a head of 99"),
+            ),
+            (
+                JournalError::RegisterMismatch { journal: journal(), registers },
+                Some("registers that name this writer"),
+                Some("{author=0000002a}"),
+            ),
+            (JournalError::Unknown { journal: journal(), at: Some(at(77)), what: what() }, None, None),
+            (JournalError::Unknown { journal: journal(), at: None, what: what() }, None, None),
+            (JournalError::NotFound { journal: journal() }, None, None),
+            (JournalError::NotAllowed { journal: journal(), what: what() }, None, None),
+            (
+                JournalError::Missing { journal: journal(), begin: at(77), end: at(99) },
+                Some("bytes [77, 99)"),
+                Some("a hole"),
+            ),
+            (
+                JournalError::Corrupt {
+                    journal: journal(),
+                    offset: at(77),
+                    what: what(),
+                    expected: "0a0b".into(),
+                    actual: "0c0d".into(),
+                },
+                Some("0a0b"),
+                Some("0c0d"),
+            ),
+            (JournalError::Diverged { journal: journal(), offset: at(77), what: what() }, None, None),
+            (JournalError::Wedged { journal: journal(), what: what() }, None, None),
+            (JournalError::Unavailable { journal: journal(), what: what() }, None, None),
+            (JournalError::Invalid { journal: journal(), what: what() }, None, None),
+            (JournalError::Abandoned, None, None),
+            (JournalError::Io { journal: journal(), what: what(), source }, None, None),
+        ]
+    }
+
+    #[test]
+    fn a_public_error_says_once_where_it_happened_and_what_was_expected_and_found() {
+        for (error, expected, actual) in all() {
+            let (private, kind) = (error.to_string(), error.kind());
+            let public = Error::from(error.clone());
+            let text = public.to_string();
+            assert_eq!(public.kind(), kind, "{text}");
+            assert_eq!((public.expected_value(), public.actual_value()), (expected, actual), "{text}");
+            assert_eq!(public.log(), error.journal(), "{text}");
+            assert_eq!(public.offset().is_some(), private.contains("77"), "{text}");
+            for part in ["acme/orders", "offset 77", "what went wrong", "0a0b", "0c0d", "0000002a", "99"] {
+                let times =
+                    usize::from(private.contains(part) || part == "offset 77" && private.contains("77"));
+                assert_eq!(text.matches(part).count(), times, "{part} in: {text}");
+            }
+            assert!(text.ends_with(kind.advice()), "{text}");
+            assert_eq!(public.source().map(ToString::to_string), error.source().map(ToString::to_string));
+            assert!(!text.contains("the cause"), "{text}");
+        }
     }
 }

@@ -38,6 +38,7 @@ use crate::ids::{Fnode, JournalName, Offset, SeqNo};
 use crate::journal::{Journal, Journals, random_author};
 use crate::op::{OpBody, RecordedOp};
 use crate::vfs::FileSystem;
+use crate::wire::HEADER_BYTES;
 
 /// How to play.
 #[derive(Clone)]
@@ -151,7 +152,8 @@ impl fmt::Display for Warning {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::JunkAtTail { log, offset, bytes } => {
-                write!(f, "log {log} ends with {bytes} bytes from offset {offset} on that are no operation")
+                let end = offset.saturating_add(*bytes);
+                write!(f, "log {log} ends with bytes [{offset}, {end}) that are no operation")
             }
             Self::TornAtTail { log, offset, present, promised: Some(promised) } => {
                 write!(
@@ -160,7 +162,10 @@ impl fmt::Display for Warning {
                 )
             }
             Self::TornAtTail { log, offset, present, promised: None } => {
-                write!(f, "log {log} ends within a frame header at offset {offset}: {present} bytes")
+                write!(
+                    f,
+                    "log {log} ends within a frame header at offset {offset}: {present} of {HEADER_BYTES} bytes"
+                )
             }
             Self::DamagedDeadPayload { log, offset, seq_no, fnode } => {
                 write!(f, "log {log}, offset {offset}: payload of seq-no {seq_no} is damaged; ")?;

@@ -19,7 +19,7 @@ pub use crate::fsm::Position;
 use crate::ids::{Author, Offset};
 use crate::journal::{Append, Appended, Interrupter, Journal, JournalError, ReadRange, ReadStep};
 use crate::op::{OpBody, RecordedOp};
-use crate::wire::encode_op;
+use crate::wire::{HEADER_BYTES, encode_op};
 
 /// Lost races after which the old writer is stopped by its register before the next attempt.
 const MISSES_MAX: u32 = 3;
@@ -329,12 +329,11 @@ impl Handoff<'_> {
     }
 
     fn torn(&self, begin: Offset, present: u64, promised: Option<u64>) -> Error {
-        let promised =
-            promised.map_or_else(|| "a whole frame header".to_owned(), |bytes| format!("{bytes} bytes"));
+        let (part, bytes) = promised.map_or(("frame header", HEADER_BYTES as u64), |all| ("operation", all));
         Error::new(ErrorKind::Diverged, "the log ends within an operation, which would swallow the hand-off")
             .in_log(self.journal.name())
             .at(begin)
-            .expected(promised, format_args!("{present} bytes"))
+            .expected(format_args!("a whole {part} of {bytes} bytes"), format_args!("the first {present}"))
             .advise("fork: promote onto a new log")
     }
 

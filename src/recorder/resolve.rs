@@ -111,7 +111,9 @@ fn attempt(
     if head.offset < *at {
         return Err(Error::new(ErrorKind::DataLoss, "the journal has lost bytes that it acknowledged")
             .in_log(log)
-            .expected(format!("a head at or past {at}"), head.offset));
+            .at(*at)
+            .seq(sent.first_seq_no)
+            .expected(format_args!("a head at or past {at}"), format_args!("a head of {}", head.offset)));
     }
     if head.offset > *at {
         match judge(sent, *at, head.offset, deadline) {

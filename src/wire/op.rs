@@ -444,7 +444,7 @@ pub enum OpError {
 impl fmt::Display for OpError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Malformed { detail } => write!(f, "a frame holds no operation: {detail}"),
+            Self::Malformed { detail } => write!(f, "the message does not decode: {detail}"),
             Self::NegativeOffset { seq_no, offset } => {
                 write!(f, "operation {seq_no} writes at the negative offset {offset}")
             }

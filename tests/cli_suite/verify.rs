@@ -23,9 +23,36 @@ fn a_flipped_bit_anywhere_in_a_fragment_is_found_and_the_fragment_named() {
         let ran = place.run(["verify", "--json"]);
         assert_eq!((ran.code, ran.kind().as_str()), (3, "corrupt"), "byte {at}: {ran:?}");
         let name = file.file_name().unwrap().to_str().unwrap();
-        let named = |fault: &Value| fault["what"].as_str().unwrap().contains(name);
-        assert!(faults(&ran).iter().any(named), "byte {at}: {ran:?}");
+        let names = |fault: &&Value| fault["what"].as_str().unwrap().contains(name);
+        let found = faults(&ran);
+        let named = found.iter().find(names).unwrap_or_else(|| panic!("byte {at}: {ran:?}"));
+        // Where it is, and what was expected and found, are members of their own, and not in the text again.
+        assert!(named["expected"].is_string() && named["actual"].is_string(), "{named}");
+        assert_eq!((named["log"].as_str(), named["offset"].is_u64()), (Some(LOG), true), "{named}");
+        assert!(!named["what"].as_str().unwrap().contains("expected"), "{named}");
+        assert_eq!(
+            named["what"].as_str().unwrap().matches(LOG).count(),
+            1,
+            "as a part of the file's path only"
+        );
     }
+}
+
+#[test]
+fn people_are_not_told_of_1_fragments() {
+    let (place, mut log) = (Place::new(), Writer::new());
+    log.create("/alone");
+    log.content.extend_from_slice(b"?");
+    place.store_log(LOG, &log.content, 1000);
+    let verified = place.run(["verify"]).stdout;
+    assert!(verified.contains(": 1 fragment, ") && verified.contains(" 1 operation ("), "{verified}");
+    assert!(verified.contains(" 1 byte of junk, 0 frames "), "{verified}");
+    assert!(place.run(["log", "--log", LOG]).stdout.contains(" no frame: 1 byte\n"));
+    let target = place.beside("target");
+    let restored = place.run(["restore", "--log", LOG, "--dir", text(&target)]);
+    assert!(restored.stdout.starts_with("restored 1 file, "), "{restored:?}");
+    let plan = place.run(["restore", "--log", LOG, "--dir", text(&place.beside("other")), "--dry-run"]);
+    assert!(plan.stdout.contains("0 hinted files in 0 segments"), "{plan:?}");
 }
 
 #[test]

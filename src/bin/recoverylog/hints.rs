@@ -12,7 +12,7 @@ use recoverylog::{Author, Error, Fnode, Fsm, FsmHints, FsmOptions, LogPath, Offs
 use serde::Serialize;
 
 use crate::args::Args;
-use crate::output::{Output, PathObject, Stop, bytes, utc};
+use crate::output::{Output, PathObject, Stop, bytes, counted, utc};
 use crate::place::{self, Hints, Place};
 use crate::progress::Progress;
 use crate::restore::PlanObject;
@@ -206,9 +206,9 @@ impl HintsObject {
             output.line(format_args!("{:>10} {:>8} {:>12}  {path}", "property", "-", property.bytes))?;
         }
         output.line(format_args!(
-            "{} files in {} ranges of the log, {} between known ends",
-            self.files.len(),
-            self.segments.len(),
+            "{} in {} of the log, {} between known ends",
+            counted(self.files.len(), "file"),
+            counted(self.segments.len(), "range"),
             bytes(self.segment_bytes)
         ))?;
         match &self.plan {

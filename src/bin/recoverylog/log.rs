@@ -7,7 +7,7 @@ use recoverylog::{Author, Error, ErrorKind, JournalName, Offset, OpBody};
 use serde::Serialize;
 
 use crate::args::{Args, Log};
-use crate::output::{ErrorObject, Output, PathObject, Stop, utc};
+use crate::output::{ErrorObject, Output, PathObject, Stop, counted, utc};
 use crate::place::{self, Hints, Place};
 
 pub(crate) fn run(args: &Args, command: &Log, output: &mut Output) -> Result<(), Stop> {
@@ -83,13 +83,13 @@ impl fmt::Display for Line<'_> {
                 bare(begin, "invalid", format_args!("a frame up to {end} holds no operation: {error}"))
             }
             Found::Junk { begin, end } => {
-                bare(begin, "junk", format_args!("{} bytes are no frame", end.bytes_since(*begin)))
+                bare(begin, "junk", format_args!("no frame: {}", counted(end.bytes_since(*begin), "byte")))
             }
             Found::Torn { begin, present, promised: Some(promised) } => {
-                bare(begin, "torn", format_args!("{present} of {promised} bytes are there"))
+                bare(begin, "torn", format_args!("{present} of {}", counted(*promised, "byte")))
             }
             Found::Torn { begin, present, promised: None } => {
-                bare(begin, "torn", format_args!("{present} bytes of a header are there"))
+                bare(begin, "torn", format_args!("a header, cut to {}", counted(*present, "byte")))
             }
             Found::Missing { begin, end } => {
                 bare(begin, "missing", format_args!("bytes up to {end} are not stored"))
@@ -121,9 +121,9 @@ fn op_line(f: &mut fmt::Formatter<'_>, found: &FoundOp) -> fmt::Result {
         OpBody::Link { fnode, path } => write!(f, "file {fnode} also at {path}"),
         OpBody::Unlink { fnode, path } => write!(f, "file {fnode} not at {path} any more"),
         OpBody::Write { fnode, offset } => {
-            write!(f, "file {fnode}, {} bytes at {offset}", op.payload_len())
+            write!(f, "file {fnode}, {} at {offset}", counted(op.payload_len(), "byte"))
         }
-        OpBody::Property { path, content } => write!(f, "{path}, {} bytes", content.len()),
+        OpBody::Property { path, content } => write!(f, "{path}, {}", counted(content.len(), "byte")),
     }?;
     if let ChainCheck::Broken { expected_seq_no, expected_checksum } = found.chain {
         write!(f, "; expected seq-no {expected_seq_no} after checksum {expected_checksum}")?;

@@ -160,6 +160,12 @@ pub(crate) fn bytes(count: u64) -> impl fmt::Display {
     indicatif::BinaryBytes(count)
 }
 
+/// Shows how many there are of something whose name takes an `s`.
+pub(crate) fn counted(count: impl TryInto<u64>, one: &str) -> String {
+    let count = count.try_into().unwrap_or(u64::MAX);
+    if count == 1 { format!("1 {one}") } else { format!("{count} {one}s") }
+}
+
 /// Shows a time in nanoseconds since the Unix epoch as UTC, to the second.
 pub(crate) fn utc(unix_nanos: i64) -> String {
     let seconds = unix_nanos.div_euclid(1_000_000_000);
@@ -214,6 +220,11 @@ mod tests {
         ] {
             assert_eq!(utc(seconds * 1_000_000_000), shown);
         }
+    }
+
+    #[test]
+    fn one_of_something_is_no_plural() {
+        assert_eq!([0, 1, 2].map(|count: u64| counted(count, "file")), ["0 files", "1 file", "2 files"]);
     }
 
     #[test]

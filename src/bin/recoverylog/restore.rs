@@ -10,7 +10,7 @@ use recoverylog::{Deadline, Error, ErrorKind, FsmHints, Result};
 use serde::Serialize;
 
 use crate::args::{Args, Restore};
-use crate::output::{Output, Stop, bytes};
+use crate::output::{Output, Stop, bytes, counted};
 use crate::place::{self, Hints, Place};
 use crate::progress::Progress;
 
@@ -166,19 +166,19 @@ fn report(played: &Played, directory: &Path, output: &mut Output) -> Result<(), 
         return output.object(&restored);
     }
     output.line(format_args!(
-        "restored {} files, {} written, into {}",
-        restored.files,
+        "restored {}, {} written, into {}",
+        counted(restored.files, "file"),
         bytes(restored.written_bytes),
         restored.directory
     ))?;
     output.line(format_args!(
-        "log {} up to offset {}: {} operations applied, {} of dead files, {} rejected, {} bytes of junk",
+        "log {} up to offset {}: {} applied, {} of dead files, {} rejected, {} of junk",
         restored.log,
         restored.offset,
-        restored.applied_ops,
+        counted(restored.applied_ops, "operation"),
         restored.untracked_ops,
         restored.rejected_ops,
-        restored.junk_bytes
+        counted(restored.junk_bytes, "byte")
     ))
 }
 
@@ -244,11 +244,11 @@ impl PlanObject {
             ))?;
         }
         output.line(format_args!(
-            "in all {} of logs of {}; {} hinted files in {} segments",
+            "in all {} of logs of {}; {} in {}",
             bytes(self.bytes),
             bytes(self.log_bytes),
-            self.hinted_files,
-            self.hinted_segments
+            counted(self.hinted_files, "hinted file"),
+            counted(self.hinted_segments, "segment")
         ))
     }
 }

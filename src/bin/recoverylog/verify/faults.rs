@@ -6,7 +6,7 @@ use recoverylog::scan::{ChainCheck, FoundOp, PayloadCheck};
 use recoverylog::{Error, ErrorKind, Fnode, Fsm, FsmHints, JournalName, LogPath, Offset, Segment};
 use serde::Serialize;
 
-use crate::output::{ErrorObject, Output, PathObject, Stop, bytes};
+use crate::output::{ErrorObject, Output, PathObject, Stop, bytes, counted};
 
 /// Something that is not as it was written.
 pub(super) struct Fault {
@@ -194,13 +194,13 @@ impl LogReport {
 
     fn print(&self, output: &mut Output) -> Result<(), Stop> {
         output.line(format_args!(
-            "log {}: {} fragments, {}, {} operations ({} dead), {} payloads checked, {} without a checksum",
+            "log {}: {}, {}, {} ({} dead), {} checked, {} without a checksum",
             self.log,
-            self.fragments,
+            counted(self.fragments, "fragment"),
             bytes(self.head),
-            self.ops,
+            counted(self.ops, "operation"),
             self.dead_ops,
-            self.payloads_checked,
+            counted(self.payloads_checked, "payload"),
             self.payloads_unchecked
         ))?;
         if let Some(seq_no) = self.begins_at_seq_no {
@@ -209,16 +209,18 @@ impl LogReport {
             ))?;
         }
         if self.junk_bytes > 0 || self.undecodable_frames > 0 {
-            let (junk, frames) = (self.junk_bytes, self.undecodable_frames);
             output.line(format_args!(
-                "  passed over: {junk} bytes of junk, {frames} frames without operation"
+                "  passed over: {} of junk, {} without operation",
+                counted(self.junk_bytes, "byte"),
+                counted(self.undecodable_frames, "frame")
             ))?;
         }
         for [begin, end] in &self.missing {
             output.line(format_args!("  not stored: [{begin}, {end})"))?;
         }
         for torn in &self.torn {
-            output.line(format_args!("  torn at {}: {} bytes are there", torn.offset, torn.present_bytes))?;
+            let present = counted(torn.present_bytes, "byte");
+            output.line(format_args!("  torn at {}: there is no more than {present}", torn.offset))?;
         }
         Ok(())
     }
