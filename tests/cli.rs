@@ -14,6 +14,8 @@
 #[expect(dead_code, reason = "shared with the golden tests of the library, which use all of it")]
 #[path = "golden_suite/cases.rs"]
 mod cases;
+#[path = "cli_suite/codecs.rs"]
+mod codecs;
 #[path = "cli_suite/golden.rs"]
 mod golden;
 #[path = "cli_suite/log.rs"]
