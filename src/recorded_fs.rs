@@ -12,7 +12,7 @@ mod tests;
 
 use std::fmt;
 use std::io;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -31,7 +31,8 @@ pub struct RecordedFs<F: ?Sized> {
 }
 
 impl<F: FileSystem + 'static> RecordedFs<F> {
-    /// Records the directory `root` of `inner`, whose files are those that `recorder` has recorded so far.
+    /// Records the directory `root` of `inner`, whose files are those that `recorder` has recorded so far. It may be
+    /// named through symbolic links; its files are known by that path and by the one that the links lead to.
     ///
     /// To begin with files that are there already, call [`Tracker::adopt`] on [`RecordedFs::tracker`].
     pub fn new(inner: F, root: &Path, recorder: Recorder, options: RecordedFsOptions) -> Self {
@@ -132,6 +133,12 @@ impl View {
         At { fs: &*self.fs, base: self.base, path }
     }
 
+    /// Returns the path that names the recorded directory itself where the one given may be a symbolic link to it.
+    fn named<'a>(&'a self, path: &'a Path) -> &'a Path {
+        let tracker = &self.sync.tracker;
+        if self.base.is_none() && path == tracker.root() { tracker.resolved_root() } else { path }
+    }
+
     fn open_recorded(&self, path: &Path, mode: OpenMode) -> io::Result<Arc<RecordedFile>> {
         let sync = self.sync.clone();
         if !mode.writes() {
@@ -157,11 +164,11 @@ impl FileSystem for View {
     }
 
     fn metadata(&self, path: &Path) -> io::Result<Metadata> {
-        self.fs.metadata(path)
+        self.fs.metadata(self.named(path))
     }
 
     fn read_dir(&self, path: &Path) -> io::Result<Vec<DirEntry>> {
-        self.fs.read_dir(path)
+        self.fs.read_dir(self.named(path))
     }
 
     fn create_dir(&self, path: &Path) -> io::Result<()> {
@@ -191,16 +198,20 @@ impl FileSystem for View {
     }
 
     fn sync_dir(&self, path: &Path) -> io::Result<()> {
-        if self.fs.metadata(path)?.kind != FileKind::Directory {
+        if self.metadata(path)?.kind != FileKind::Directory {
             return Err(io::ErrorKind::NotADirectory.into());
         }
         self.sync.barrier()
     }
 
     fn beneath(&self, path: &Path) -> io::Result<Arc<dyn FileSystem>> {
-        let fs = self.fs.beneath(path)?;
-        let base = self.sync.tracker.begin_base(&self.at(path));
+        let fs = self.fs.beneath(self.named(path))?;
+        let base = self.sync.tracker.begin_base(&self.at(path)).map_err(io_error)?;
         Ok(Arc::new(Self { fs, sync: self.sync.clone(), base: Some(base) }))
+    }
+
+    fn resolve_dir(&self, path: &Path) -> io::Result<PathBuf> {
+        self.fs.resolve_dir(path)
     }
 
     fn boot_id(&self) -> io::Result<[u8; 16]> {
@@ -208,7 +219,7 @@ impl FileSystem for View {
     }
 
     fn is_network(&self, path: &Path) -> io::Result<bool> {
-        self.fs.is_network(path)
+        self.fs.is_network(self.named(path))
     }
 }
 
@@ -255,6 +266,10 @@ impl<F: FileSystem + 'static> FileSystem for RecordedFs<F> {
 
     fn beneath(&self, path: &Path) -> io::Result<Arc<dyn FileSystem>> {
         self.view.beneath(path)
+    }
+
+    fn resolve_dir(&self, path: &Path) -> io::Result<PathBuf> {
+        self.view.resolve_dir(path)
     }
 
     fn boot_id(&self) -> io::Result<[u8; 16]> {

@@ -25,7 +25,7 @@ use self::names::{FileId, Names};
 use crate::error::{Error, ErrorKind, Result};
 use crate::ids::{Fnode, LogPath};
 use crate::recorder::{OP_BYTES_MAX, Recorder, Reserved};
-use crate::vfs::{File, FileSystem};
+use crate::vfs::{File, FileSystem, resolve_named};
 
 /// The folder that readers hide; no file of a user is recorded in it.
 const RESERVED: &[u8] = b"/.recoverylog/";
@@ -34,6 +34,8 @@ const RESERVED: &[u8] = b"/.recoverylog/";
 pub struct Tracker {
     fs: Arc<dyn FileSystem>,
     root: PathBuf,
+    /// The root, without the symbolic links that may lead there.
+    resolved_root: PathBuf,
     recorder: Recorder,
     filter: Filter,
     names: Mutex<Names>,
@@ -122,14 +124,17 @@ pub struct WriteGuard<'a> {
 }
 
 impl Tracker {
-    /// Tracks the directory `root` of `fs`, whose files are those that `recorder` has recorded so far.
+    /// Tracks the directory `root` of `fs`, whose files are those that `recorder` has recorded so far. It may be named
+    /// through symbolic links; its files are known by that path and by the one that the links lead to.
     pub fn new(
         fs: Arc<dyn FileSystem>,
         root: impl Into<PathBuf>,
         recorder: Recorder,
         filter: Filter,
     ) -> Self {
-        Self { fs, root: root.into(), recorder, filter, names: Mutex::default() }
+        let root = root.into();
+        let resolved_root = resolve_named(&*fs, &root);
+        Self { fs, root, resolved_root, recorder, filter, names: Mutex::default() }
     }
 
     /// Returns the recorder.
@@ -137,9 +142,14 @@ impl Tracker {
         &self.recorder
     }
 
-    /// Returns the recorded directory.
+    /// Returns the recorded directory, as it was named.
     pub fn root(&self) -> &Path {
         &self.root
+    }
+
+    /// Returns the recorded directory, as a path without symbolic links.
+    pub fn resolved_root(&self) -> &Path {
+        &self.resolved_root
     }
 
     /// Begins a write of at most `bytes_max` bytes: waits for credit, and for other writers of the file.

@@ -1,7 +1,7 @@
 //! The seam to local files: a file system reached by path, files reached by position.
 //!
 //! *Invariants.* Every trait here is object-safe. All I/O is positional, so that no handle has a cursor to
-//! lose. Nothing follows a symbolic link in the last component of a path. What is not synced may be lost in a
+//! lose. Nothing but [`FileSystem::resolve_dir`] follows a symbolic link in the last component of a path. What is not synced may be lost in a
 //! crash: file content and length until [`File::sync_data`], a name until [`FileSystem::sync_dir`] of its
 //! directory.
 //!
@@ -19,7 +19,7 @@ use std::any::Any;
 use std::ffi::OsString;
 use std::fmt;
 use std::io;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 
@@ -181,6 +181,20 @@ pub trait FileSystem: Any + fmt::Debug + Send + Sync {
     /// path that is absolute, has a `..`, or leads through a symbolic link.
     fn beneath(&self, path: &Path) -> io::Result<Arc<dyn FileSystem>>;
 
+    /// Returns where the directory `path` lies, as a path without symbolic links. Links on the way are followed, and
+    /// one in the last component too: this is for directories that a person names.
+    ///
+    /// The provided method is for a file system that has no symbolic links.
+    ///
+    /// # Errors
+    /// `NotFound` and `NotADirectory`; beneath a directory, what every path is refused with there.
+    fn resolve_dir(&self, path: &Path) -> io::Result<PathBuf> {
+        match self.metadata(path)?.kind {
+            FileKind::Directory => Ok(path.to_owned()),
+            _ => Err(io::ErrorKind::NotADirectory.into()),
+        }
+    }
+
     /// Returns an identity of this boot of the machine: two equal values mean that the page cache in between
     /// was never lost.
     fn boot_id(&self) -> io::Result<[u8; 16]>;
@@ -236,6 +250,10 @@ impl<F: FileSystem + ?Sized> FileSystem for Arc<F> {
 
     fn beneath(&self, path: &Path) -> io::Result<Arc<dyn FileSystem>> {
         (**self).beneath(path)
+    }
+
+    fn resolve_dir(&self, path: &Path) -> io::Result<PathBuf> {
+        (**self).resolve_dir(path)
     }
 
     fn boot_id(&self) -> io::Result<[u8; 16]> {
@@ -376,6 +394,23 @@ fn copy_buffered<F: File + ?Sized>(
     let read = source.read_at(&mut buffer, from)?;
     target.write_all_at(buffer.get(..read).unwrap_or_default(), to)?;
     Ok(read as u64)
+}
+
+/// Returns where a directory that a person names lies, or is going to: the symbolic links that lead there are
+/// resolved. Where that cannot be, the path stays as it is, and whoever uses it is told why.
+pub(crate) fn resolve_named(fs: &dyn FileSystem, path: &Path) -> PathBuf {
+    match fs.resolve_dir(path) {
+        Ok(resolved) => return resolved,
+        Err(error) if error.kind() == io::ErrorKind::NotFound && fs.metadata(path).is_err() => {}
+        Err(_) => return path.to_owned(),
+    }
+    match (path.parent(), path.file_name()) {
+        (Some(parent), Some(name)) if parent.as_os_str().is_empty() => {
+            resolve_named(fs, Path::new(".")).join(name)
+        }
+        (Some(parent), Some(name)) => resolve_named(fs, parent).join(name),
+        _ => path.to_owned(),
+    }
 }
 
 /// Creates `path` and its missing parents, and makes every new name durable.

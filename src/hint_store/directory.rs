@@ -19,7 +19,7 @@ use crate::clock::Deadline;
 use crate::error::{Error, ErrorKind, Result};
 use crate::hints::FsmHints;
 use crate::ids::JournalName;
-use crate::vfs::{FileKind, FileSystem, OpenMode, create_dir_all_synced};
+use crate::vfs::{FileKind, FileSystem, OpenMode, create_dir_all_synced, resolve_named};
 
 /// Readable sets of one log that are kept: the newest, and some to fall back on.
 const KEPT_SETS: usize = 4;
@@ -47,10 +47,11 @@ impl DirectoryHints {
     /// # Errors
     /// `Io` where it cannot be created.
     pub fn open(fs: Arc<dyn FileSystem>, directory: &Path) -> Result<Self> {
-        create_dir_all_synced(&*fs, directory).map_err(|e| {
+        let directory = resolve_named(&*fs, directory);
+        create_dir_all_synced(&*fs, &directory).map_err(|e| {
             Error::io(format!("creating the hints directory {} failed", directory.display()), e)
         })?;
-        Ok(Self { fs, directory: directory.to_owned() })
+        Ok(Self { fs, directory })
     }
 
     /// Opens the directory for reading only; it must exist.
@@ -58,10 +59,9 @@ impl DirectoryHints {
     /// # Errors
     /// `Invalid` where it is missing, or is no directory.
     pub fn open_existing(fs: Arc<dyn FileSystem>, directory: &Path) -> Result<Self> {
-        match fs.metadata(directory) {
-            Ok(found) if found.kind == FileKind::Directory => {
-                Ok(Self { fs, directory: directory.to_owned() })
-            }
+        let directory = resolve_named(&*fs, directory);
+        match fs.metadata(&directory) {
+            Ok(found) if found.kind == FileKind::Directory => Ok(Self { fs, directory }),
             Ok(_) => {
                 let what = format!("{} is not a directory of hints", directory.display());
                 Err(Error::new(ErrorKind::Invalid, what))

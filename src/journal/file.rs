@@ -116,7 +116,7 @@ impl FileJournals {
         root: impl Into<PathBuf>,
         options: FileJournalOptions,
     ) -> Result<Self, Error> {
-        let root = root.into();
+        let root = vfs::resolve_named(&*fs, &root.into());
         vfs::create_dir_all_synced(&*fs, &root)
             .map_err(|error| Error::io(format!("creating {}", root.display()), error))?;
         Self::new(fs, root, options, true)
@@ -127,7 +127,8 @@ impl FileJournals {
     /// # Errors
     /// As [`FileJournals::read_only`].
     pub fn read_only_on(fs: Arc<dyn FileSystem>, root: impl Into<PathBuf>) -> Result<Self, Error> {
-        Self::new(fs, root.into(), FileJournalOptions::default(), false)
+        let root = vfs::resolve_named(&*fs, &root.into());
+        Self::new(fs, root, FileJournalOptions::default(), false)
     }
 
     fn new(

@@ -38,7 +38,7 @@ use crate::clock::Deadline;
 use crate::completion::Completion;
 use crate::error::{Error, ErrorKind};
 use crate::ids::JournalName;
-use crate::vfs::{FileKind, FileSystem};
+use crate::vfs::{FileKind, FileSystem, resolve_named};
 
 /// Folder of the root that belongs to `FileJournal`.
 const STATE_FOLDER: &str = ".recoverylog";
@@ -63,7 +63,7 @@ impl FragmentJournals {
     /// # Errors
     /// [`ErrorKind::Invalid`] where `root` is no folder, [`ErrorKind::Io`] where it cannot be read.
     pub fn open(fs: Arc<dyn FileSystem>, root: impl Into<PathBuf>) -> Result<Self, Error> {
-        let root = root.into();
+        let root = resolve_named(&*fs, &root.into());
         if let Err(error) = fs.read_dir(&root) {
             let what = format!("reading the folder of journals {}", root.display());
             return Err(match error.kind() {

@@ -15,7 +15,7 @@ use std::sync::Arc;
 
 use crate::error::{Error, ErrorKind, Result};
 use crate::ids::{Author, Fnode, InvalidPath, LogPath};
-use crate::vfs::{File, FileKind, FileSystem, OpenMode};
+use crate::vfs::{File, FileKind, FileSystem, OpenMode, resolve_named};
 
 /// Folder of the recorded tree that players keep for themselves, relative to its root.
 pub(super) const RESERVED: &str = ".recoverylog";
@@ -61,12 +61,13 @@ enum Place {
 }
 
 impl Staging {
-    /// Begins a directory that is to become `target`.
+    /// Begins a directory that is to become `target`, which may be named through symbolic links.
     ///
     /// # Errors
     /// `Invalid` where `target` is there and is not an empty directory; `Io` where the system says no. Nothing
     /// is left behind.
     pub(super) fn begin(fs: Arc<dyn FileSystem>, target: &Path, author: Author) -> Result<Self> {
+        let target = &*resolve_named(&*fs, target);
         let (place, at) = match fs.metadata(target) {
             Ok(found) if found.kind == FileKind::Directory => {
                 let names = fs.read_dir(target).map_err(|e| io_at("listing the target", target, e))?;

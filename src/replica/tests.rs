@@ -10,12 +10,15 @@ use sha1::{Digest, Sha1};
 
 use super::*;
 use crate::fsm::Fsm;
-use crate::hint_store::MemoryHints;
+use crate::hint_store::{DirectoryHints, MemoryHints};
 use crate::ids::{Author, Offset};
-use crate::journal::{Codec, FragmentJournals, FragmentName, MemoryJournals, ReadRange, ReadStep};
+use crate::journal::{
+    Codec, FileJournalOptions, FileJournals, FragmentJournals, FragmentName, MemoryJournals, ReadRange,
+    ReadStep,
+};
 use crate::player::Tail;
 use crate::recorder::{Recorder, RecorderOptions};
-use crate::vfs::{MemoryFs, OpenMode, create_dir_all_synced};
+use crate::vfs::{FileKind, MemoryFs, OpenMode, create_dir_all_synced};
 
 struct World {
     journals: Arc<MemoryJournals>,
@@ -309,4 +312,60 @@ fn waiting_at_the_head_of_a_journal_that_cannot_be_followed_takes_the_time_it_wa
         assert_eq!(waiter.join().unwrap().unwrap(), Tail::Interrupted);
     });
     follower.abandon();
+}
+
+/// Runs the life of a shard all of whose directories are named by way of `place/link`, a link to `place/real`.
+fn live_behind_a_link(fs: &Arc<dyn FileSystem>, place: &Path) {
+    let (link, real) = (place.join("link"), place.join("real"));
+    let journals =
+        FileJournals::open_on(Arc::clone(fs), link.join("journals"), FileJournalOptions::default());
+    let hints = DirectoryHints::open(Arc::clone(fs), &link.join("hints")).unwrap();
+    let shard = Replica::new(Arc::new(journals.unwrap()), log(), Arc::new(hints), Arc::clone(fs));
+    // One directory is missing, and its parent is a link; the other one is there, and a link itself.
+    fs.create_dir(&real.join("empty")).unwrap();
+    for (index, named) in [link.join("missing"), place.join("empty")].into_iter().enumerate() {
+        let primary = shard.standby(&named).unwrap().promote(author(index as u32 + 1), soon()).unwrap();
+        let engine = primary.fs();
+        assert_eq!(engine.metadata(&named).unwrap().kind, FileKind::Directory);
+        engine.sync_dir(&named).unwrap();
+        let resolved = engine.resolve_dir(&named).unwrap();
+        assert_eq!(resolved.parent(), Some(&*fs.resolve_dir(&real).unwrap()));
+        for (directory, name) in [(&named, "as-named"), (&resolved, "as-resolved")] {
+            let file = engine.open(&directory.join(format!("{name}-{index}")), OpenMode::CreateNew).unwrap();
+            file.write_all_at(name.as_bytes(), 0).unwrap();
+        }
+        let beneath = engine.beneath(&named).unwrap();
+        beneath.open(Path::new(&format!("beneath-{index}")), OpenMode::CreateNew).unwrap();
+        assert_eq!(engine.read_dir(&named).unwrap().len(), 3 * (index + 1));
+        primary.close(soon()).unwrap();
+    }
+    let last = shard.standby(&place.join("last")).unwrap().promote(author(9), soon()).unwrap();
+    let names = fs.read_dir(last.directory()).unwrap();
+    let names: Vec<_> = names.iter().map(|entry| entry.name.to_str().unwrap()).collect();
+    let expected = ["as-named-0", "as-named-1", "as-resolved-0", "as-resolved-1", "beneath-0", "beneath-1"];
+    assert_eq!(names, expected);
+    // Whoever only looks may name them so too.
+    FragmentJournals::open(Arc::clone(fs), &link).unwrap();
+    DirectoryHints::open_existing(Arc::clone(fs), &link.join("hints")).unwrap();
+    FileJournals::read_only_on(Arc::clone(fs), link.join("journals")).unwrap();
+}
+
+#[test]
+fn a_shards_directories_may_be_named_through_symbolic_links() {
+    let memory = MemoryFs::new();
+    memory.create_dir(Path::new("/real")).unwrap();
+    memory.plant_symlink(Path::new("real"), Path::new("/link")).unwrap();
+    memory.plant_symlink(Path::new("link/empty"), Path::new("/empty")).unwrap();
+    live_behind_a_link(&(Arc::new(memory) as Arc<dyn FileSystem>), Path::new("/"));
+}
+
+#[cfg(unix)]
+#[test]
+fn a_shards_directories_may_be_named_through_symbolic_links_of_the_system() {
+    let place = tempfile::tempdir().unwrap();
+    let os: Arc<dyn FileSystem> = Arc::new(crate::vfs::OsFs::new());
+    os.create_dir(&place.path().join("real")).unwrap();
+    std::os::unix::fs::symlink("real", place.path().join("link")).unwrap();
+    std::os::unix::fs::symlink("link/empty", place.path().join("empty")).unwrap();
+    live_behind_a_link(&os, place.path());
 }

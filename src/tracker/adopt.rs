@@ -42,7 +42,7 @@ impl Tracker {
                 .advise("adopt a directory into a new log"));
         }
         let mut found = Vec::new();
-        self.list(&self.root, &mut found)?;
+        self.list(&self.resolved_root, &mut found)?;
         let mut files: HashMap<FileId, usize> = HashMap::new();
         let mut links: Vec<(PathBuf, Vec<LogPath>)> = Vec::new();
         for path in found {

@@ -302,28 +302,46 @@ impl Tracker {
                 .advise(format!("use paths below {}", self.root.display()))
         };
         let whole = names.global(at);
-        let below = whole.strip_prefix(&self.root);
-        let below = below.map_err(|_| invalid("is not in the recorded directory"))?;
+        let below = self.below(&whole).ok_or_else(|| invalid("is not in the recorded directory"))?;
         let path = LogPath::rooted(below.as_os_str().as_encoded_bytes())
             .map_err(|error| invalid("cannot be recorded").with_source(error))?;
         if path.as_bytes().starts_with(RESERVED) {
             return Err(invalid("is in a folder that is reserved"));
         }
-        // A file system beneath a directory refuses symbolic links by itself.
-        let parents = below.ancestors().skip(1).filter(|_| at.base.is_none());
-        for parent in parents.filter(|parent| !parent.as_os_str().is_empty()) {
-            if at.fs.metadata(&self.root.join(parent)).is_ok_and(|found| found.kind == FileKind::Symlink) {
-                return Err(invalid("leads through a symbolic link"));
-            }
+        if self.leads_through_a_symlink(at, below) {
+            return Err(invalid("leads through a symbolic link"));
         }
         Ok(path)
     }
 
+    /// Returns a path relative to the recorded directory, in which it lies.
+    fn below<'a>(&self, path: &'a Path) -> Option<&'a Path> {
+        path.strip_prefix(&self.root).or_else(|_| path.strip_prefix(&self.resolved_root)).ok()
+    }
+
+    /// Tells whether a directory on the way to `below` is a symbolic link: what lies behind it is not in the
+    /// recorded directory. A file system beneath a directory refuses such a path by itself.
+    fn leads_through_a_symlink(&self, at: &At<'_>, below: &Path) -> bool {
+        let parents = below.ancestors().skip(1).filter(|parent| !parent.as_os_str().is_empty());
+        let is_link = |parent: &Path| {
+            let found = at.fs.metadata(&self.resolved_root.join(parent));
+            found.is_ok_and(|found| found.kind == FileKind::Symlink)
+        };
+        at.base.is_none() && parents.into_iter().any(is_link)
+    }
+
     /// Keeps track of the directory `at` until [`Tracker::end_base`].
-    pub(crate) fn begin_base(&self, at: &At<'_>) -> u64 {
+    ///
+    /// # Errors
+    /// [`ErrorKind::Invalid`] where it is reached through a symbolic link in the recorded directory.
+    pub(crate) fn begin_base(&self, at: &At<'_>) -> Result<u64> {
         let mut names = self.lock_names();
         let path = names.global(at);
-        names.add_base(path)
+        if self.below(&path).is_some_and(|below| self.leads_through_a_symlink(at, below)) {
+            let what = format!("{} leads through a symbolic link", at.path.display());
+            return Err(Error::new(ErrorKind::Invalid, what));
+        }
+        Ok(names.add_base(path))
     }
 
     pub(crate) fn end_base(&self, base: u64) {

@@ -11,7 +11,7 @@ use std::collections::BTreeMap;
 use std::error::Error;
 use std::fmt;
 use std::io;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
@@ -281,6 +281,11 @@ impl<F: FileSystem + ?Sized> FileSystem for FaultyFs<F> {
         self.faults.check(Effect::Open)?;
         let inner = self.inner.beneath(path)?;
         Ok(Arc::new(FaultyFs { faults: Arc::clone(&self.faults), memory: as_memory(&*inner), inner }))
+    }
+
+    fn resolve_dir(&self, path: &Path) -> io::Result<PathBuf> {
+        self.faults.check(Effect::Read)?;
+        self.inner.resolve_dir(path)
     }
 
     fn boot_id(&self) -> io::Result<[u8; 16]> {

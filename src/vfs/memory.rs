@@ -14,7 +14,7 @@ mod versions;
 
 use std::fmt;
 use std::io;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -192,6 +192,10 @@ impl FileSystem for MemoryFs {
         let tree = self.tree();
         let directory = tree.directory_at(tree.spot(self.base, path)?)?;
         Ok(Arc::new(Self { disk: Arc::clone(&self.disk), base: Some(directory) }))
+    }
+
+    fn resolve_dir(&self, path: &Path) -> io::Result<PathBuf> {
+        self.tree().resolve_directory(self.base, path)
     }
 
     fn boot_id(&self) -> io::Result<[u8; 16]> {

@@ -1,7 +1,7 @@
 //! The operating system's files.
 //!
-//! *Invariants.* Every descriptor is close-on-exec. The last component of a path is never followed when it is a
-//! symbolic link; in a file system made by [`FileSystem::beneath`] none is, and nothing outside the held
+//! *Invariants.* Every descriptor is close-on-exec. The last component of a path is not followed when it is a
+//! symbolic link, but by [`FileSystem::resolve_dir`]; in a file system made by [`FileSystem::beneath`] none is, and nothing outside the held
 //! directory is reached even while others rename its contents. A failed sync is reported once and not retried.
 //!
 //! *Does not* run on network file systems with the promises of the seam: ask [`FileSystem::is_network`].
@@ -14,7 +14,7 @@ use std::ffi::OsStr;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use rustix::fs::{self, AtFlags, CWD, FileType, Mode, OFlags};
@@ -163,6 +163,18 @@ impl FileSystem for OsFs {
     fn beneath(&self, path: &Path) -> io::Result<Arc<dyn FileSystem>> {
         let dir = self.open_directory(path)?;
         Ok(Arc::new(Self { base: Some(Arc::new(dir)) }))
+    }
+
+    fn resolve_dir(&self, path: &Path) -> io::Result<PathBuf> {
+        // Beneath a directory there is no link to follow, or it is refused.
+        let resolved = match &self.base {
+            Some(_) => confined(path)?.to_owned(),
+            None => std::fs::canonicalize(path)?,
+        };
+        match self.metadata(&resolved)?.kind {
+            FileKind::Directory => Ok(resolved),
+            _ => Err(io::ErrorKind::NotADirectory.into()),
+        }
     }
 
     fn boot_id(&self) -> io::Result<[u8; 16]> {

@@ -298,6 +298,7 @@ fn what_cannot_be_recorded_is_refused_before_the_local_file_changes() {
 fn a_path_through_a_symbolic_link_is_refused() {
     let bed = Bed::new();
     bed.fs.create_dir(&db("d")).unwrap();
+    bed.fs.create_dir(&db("d/sub")).unwrap();
     bed.disk.plant_symlink(Path::new("d"), &db("symlink")).unwrap();
     bed.create("d/a", b"content");
     let through = db("symlink/a");
@@ -308,6 +309,7 @@ fn a_path_through_a_symbolic_link_is_refused() {
         bed.fs.rename(&through, &db("b")),
         bed.fs.rename(&db("d/a"), &db("symlink/b")),
         bed.fs.hard_link(&db("d/a"), &db("symlink/b")),
+        bed.fs.beneath(&db("symlink/sub")).map(drop),
     ] {
         assert_eq!(outcome.unwrap_err().kind(), io::ErrorKind::InvalidInput);
     }

@@ -14,8 +14,10 @@ pub(super) const CASES: &[Case] = cases! {
         beneath_needs_a_directory
         beneath_follows_a_renamed_directory
         beneath_a_removed_directory_nothing_is_created
-        beneath_can_be_taken_again;
-    Symlinks: beneath_goes_through_no_symlink;
+        beneath_can_be_taken_again
+        resolve_dir_needs_a_directory;
+    Symlinks: beneath_goes_through_no_symlink
+        resolve_dir_leads_to_the_directory_itself;
 };
 
 fn beneath(f: &Fixture, name: &str) -> std::io::Result<Arc<dyn FileSystem>> {
@@ -93,6 +95,7 @@ fn beneath_refuses_paths_that_lead_out(f: &Fixture) -> Outcome {
         fails!(inside.hard_link(file, path), InvalidInput, "{path:?}");
         fails!(inside.sync_dir(path), InvalidInput, "{path:?}");
         fails!(inside.beneath(path), InvalidInput, "{path:?}");
+        fails!(inside.resolve_dir(path), InvalidInput, "{path:?}");
         fails!(inside.is_network(path), InvalidInput, "{path:?}");
     }
     same!(f.names("")?, ["dir", "secret"]);
@@ -172,8 +175,10 @@ fn beneath_goes_through_no_symlink(f: &Fixture) -> Outcome {
         fails!(inside.rename_no_replace(file, path), InvalidInput, "{path:?}");
         fails!(inside.hard_link(file, path), InvalidInput, "{path:?}");
         fails!(inside.beneath(path), InvalidInput, "{path:?}");
+        fails!(inside.resolve_dir(path), InvalidInput, "{path:?}");
     }
     fails!(inside.beneath(Path::new("out")), NotADirectory);
+    fails!(inside.resolve_dir(Path::new("out")), NotADirectory);
     fails!(inside.read_dir(Path::new("out")), NotADirectory);
     // The links themselves are names like any other.
     inside.rename(Path::new("out"), Path::new("sub/out"))?;
@@ -181,5 +186,44 @@ fn beneath_goes_through_no_symlink(f: &Fixture) -> Outcome {
     same!(f.names("outside")?, ["secret"]);
     same!(f.get("outside/secret")?, b"secret");
     same!(f.names("dir")?, ["absolute", "in", "sub"]);
+    Ok(())
+}
+
+fn resolve_dir_needs_a_directory(f: &Fixture) -> Outcome {
+    f.mkdir("dir")?;
+    f.mkdir("dir/sub")?;
+    drop(f.put("file", b"")?);
+    let resolved = f.fs.resolve_dir(&f.path("dir"))?;
+    same!(f.fs.metadata(&resolved)?, f.fs.metadata(&f.path("dir"))?);
+    same!(f.fs.resolve_dir(&resolved)?, resolved);
+    same!(beneath(f, "dir")?.resolve_dir(Path::new("./sub/"))?, Path::new("sub"));
+    for path in ["file", "file/sub"] {
+        fails!(f.fs.resolve_dir(&f.path(path)), NotADirectory, "{path:?}");
+    }
+    fails!(f.fs.resolve_dir(&f.path("missing")), NotFound);
+    fails!(f.fs.resolve_dir(&f.path("missing/sub")), NotFound);
+    Ok(())
+}
+
+fn resolve_dir_leads_to_the_directory_itself(f: &Fixture) -> Outcome {
+    f.mkdir("dir")?;
+    f.mkdir("dir/sub")?;
+    drop(f.put("dir/file", b"")?);
+    f.symlink("dir", "link")?;
+    f.symlink(f.path("link/sub"), "twice")?;
+    f.symlink("link/file", "file")?;
+    f.symlink("missing", "dangling")?;
+    f.symlink("loop", "loop")?;
+    let resolve = |name: &str| f.fs.resolve_dir(&f.path(name));
+    let dir = resolve("dir")?;
+    same!(resolve("link")?, dir);
+    same!(resolve("link/")?, dir);
+    for name in ["dir/sub", "link/sub", "twice"] {
+        same!(resolve(name)?, dir.join("sub"), "{name:?}");
+    }
+    same!(f.fs.metadata(&dir)?.kind, FileKind::Directory);
+    fails!(resolve("file"), NotADirectory);
+    fails!(resolve("dangling"), NotFound);
+    same!(resolve("loop").is_err(), true);
     Ok(())
 }

@@ -185,6 +185,25 @@ impl Tree {
         }
     }
 
+    /// Returns the path of the directory that `path` leads to, without symbolic links.
+    pub(super) fn resolve_directory(&self, base: Option<u64>, path: &Path) -> io::Result<PathBuf> {
+        let spot = self.spot(base, path)?;
+        if base.is_some() {
+            self.directory_at(spot)?;
+            return confined(path).map(Path::to_owned);
+        }
+        let mut at = self.walk(ROOT, path, &mut LINKS_MAX.clone())?;
+        let mut names = Vec::new();
+        while at != ROOT {
+            let parent = self.directory(at)?.parent.ok_or(io::ErrorKind::NotFound)?;
+            let mut entries = self.directory(parent)?.names.iter();
+            let name = entries.find(|(_, entry)| matches!(entry, Entry::Directory(inode) if *inode == at));
+            names.push(name.ok_or(io::ErrorKind::NotFound)?.0);
+            at = parent;
+        }
+        Ok([OsStr::new("/")].into_iter().chain(names.into_iter().rev().map(OsString::as_os_str)).collect())
+    }
+
     pub(super) fn metadata(&self, spot: Spot<'_>) -> io::Result<Metadata> {
         match self.get(spot).ok_or(io::ErrorKind::NotFound)? {
             Entry::Node(node) => Ok(node.metadata()),
