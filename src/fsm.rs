@@ -7,6 +7,7 @@
 //!
 //! *Does not* read, decode, or touch a file; does not judge what a rejection means (the player does).
 
+mod branches;
 mod nodes;
 
 use std::collections::{BTreeMap, VecDeque};
@@ -14,6 +15,7 @@ use std::fmt;
 
 use bytes::Bytes;
 
+pub(crate) use self::branches::{Branches, End};
 pub use self::nodes::Node;
 use self::nodes::Nodes;
 use crate::hints::{AsOf, FsmHints, HintedFile, HintsError, Property};

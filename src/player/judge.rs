@@ -9,15 +9,11 @@
 use std::collections::BTreeSet;
 
 use crate::error::{Error, ErrorKind, Result};
-use crate::fsm::{Fsm, Rejection};
-use crate::ids::{Author, Checksum, JournalName, Offset, SeqNo};
+use crate::fsm::{Branches, Fsm, Rejection};
+use crate::ids::{Author, JournalName, Offset, SeqNo};
 use crate::op::RecordedOp;
 use crate::player::Counts;
 use crate::wire::OpError;
-
-/// The most ends of dead branches that are remembered. With more of them a missing operation may be taken for
-/// one of a dead branch.
-const BRANCHES_MAX: usize = 1 << 16;
 
 #[derive(Debug)]
 pub(super) struct Judge {
@@ -26,9 +22,9 @@ pub(super) struct Judge {
     /// Writers of accepted operations after which nothing was left out: all that they wrote since was seen.
     witnessed: BTreeSet<Author>,
     recent_author: Option<Author>,
-    /// The points that operations of dead branches lead to.
-    branches: BTreeSet<(SeqNo, Checksum)>,
-    forgot_branches: bool,
+    /// The points that operations of dead branches lead to. With more of them than are remembered a missing
+    /// operation may be taken for one of a dead branch.
+    branches: Branches,
     /// The first sign of damage since the last accepted operation.
     damage: Option<Error>,
 }
@@ -40,8 +36,7 @@ impl Judge {
             whole,
             witnessed: BTreeSet::new(),
             recent_author: None,
-            branches: BTreeSet::new(),
-            forgot_branches: false,
+            branches: Branches::default(),
             damage: None,
         }
     }
@@ -56,10 +51,7 @@ impl Judge {
             self.recent_author = author;
             self.witnessed.extend(author);
         }
-        // Branches that ended before the accepted history cannot be taken for it any more.
-        while self.branches.first().is_some_and(|(seq_no, _)| *seq_no < fsm.next_seq_no()) {
-            self.branches.pop_first();
-        }
+        self.branches.pass(fsm.next_seq_no());
     }
 
     /// Bytes that the hints leave out were stepped over.
@@ -130,8 +122,8 @@ impl Judge {
     fn proves_a_gap(&self, fsm: &Fsm, op: &RecordedOp) -> bool {
         op.author.is_some()
             && op.seq_no >= fsm.next_seq_no()
-            && !self.forgot_branches
-            && !self.branches.contains(&(op.seq_no, op.checksum))
+            && !self.branches.forgot()
+            && !self.branches.contains((op.seq_no, op.checksum))
             && (self.whole || op.author.is_some_and(|author| self.witnessed.contains(&author)))
     }
 
@@ -158,10 +150,6 @@ impl Judge {
         if op.author.is_none() || leads_to < fsm.next_seq_no() {
             return;
         }
-        if self.branches.len() >= BRANCHES_MAX {
-            self.forgot_branches = true;
-            return;
-        }
-        self.branches.insert((leads_to, op.checksum.extend(message)));
+        self.branches.remember((leads_to, op.checksum.extend(message)));
     }
 }

@@ -5,8 +5,7 @@
 //!
 //! *Does not* know hints, files or links; which branch of a history a player takes is `fsm`'s to say.
 
-use std::collections::BTreeSet;
-
+use crate::fsm::{Branches, End};
 use crate::ids::{Author, Checksum, SeqNo};
 use crate::op::RecordedOp;
 
@@ -30,11 +29,6 @@ pub enum ChainCheck {
     },
 }
 
-/// The most ends of branches that are remembered.
-const BRANCHES_MAX: usize = 1 << 16;
-
-type End = (SeqNo, Checksum);
-
 /// Judges operations in the order of the log.
 #[derive(Debug, Default)]
 pub(super) struct Chain {
@@ -42,8 +36,7 @@ pub(super) struct Chain {
     tip: Option<(End, Author)>,
     /// No operation before the tip was missed, so that a branch that was never seen cannot begin.
     whole: bool,
-    branches: BTreeSet<End>,
-    forgot: bool,
+    branches: Branches,
 }
 
 impl Chain {
@@ -71,9 +64,9 @@ impl Chain {
             self.advance(leads_to, author);
             return ChainCheck::Continues;
         }
-        let seen = self.branches.contains(&carries);
+        let seen = self.branches.contains(carries);
         let is_behind = op.seq_no < tip.0;
-        if self.forgot || (self.whole && seen) || (is_behind && !seen) {
+        if self.branches.forgot() || (self.whole && seen) || (is_behind && !seen) {
             self.remember(leads_to, tip.0);
             return ChainCheck::Dead;
         }
@@ -90,17 +83,14 @@ impl Chain {
 
     fn advance(&mut self, leads_to: End, author: Author) {
         self.tip = Some((leads_to, author));
-        // A branch that ended before the history's end cannot be continued ahead of it.
-        while self.whole && self.branches.first().is_some_and(|(seq_no, _)| *seq_no < leads_to.0) {
-            self.branches.pop_first();
+        if self.whole {
+            self.branches.pass(leads_to.0);
         }
     }
 
     fn remember(&mut self, end: End, least: SeqNo) {
-        if end.0 >= least && self.branches.len() < BRANCHES_MAX {
-            self.branches.insert(end);
-        } else if end.0 >= least {
-            self.forgot = true;
+        if end.0 >= least {
+            self.branches.remember(end);
         }
     }
 }
