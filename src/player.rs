@@ -13,6 +13,7 @@ mod prefetch;
 mod reader;
 mod staging;
 mod tail;
+mod verify;
 mod writers;
 
 use std::collections::BTreeMap;
@@ -29,6 +30,7 @@ use self::prefetch::Prefetch;
 use self::reader::{Leftover, OpReader, Step};
 use self::staging::Staging;
 pub use self::staging::is_incomplete;
+pub use self::verify::Verify;
 use self::writers::{Write, Writers};
 use crate::clock::Deadline;
 use crate::error::{Error, ErrorKind, Result};
@@ -49,6 +51,8 @@ pub struct PlayOptions {
     pub step_deadline: Duration,
     /// How the state machine takes operations.
     pub fsm: FsmOptions,
+    /// Which stored fragments are compared with the sums in their names.
+    pub verify: Verify,
     /// Make the directory durable before it is handed over. A primary needs no durable directory: the log is.
     pub sync: bool,
     /// Called now and then with what was done so far.
@@ -64,6 +68,7 @@ impl Default for PlayOptions {
             parallelism: std::thread::available_parallelism().map_or(1, usize::from).min(8),
             step_deadline: Duration::from_secs(30),
             fsm: FsmOptions::default(),
+            verify: Verify::AsRead,
             sync: true,
             progress: None,
         }
@@ -76,6 +81,7 @@ impl fmt::Debug for PlayOptions {
             .field("parallelism", &self.parallelism)
             .field("step_deadline", &self.step_deadline)
             .field("fsm", &self.fsm)
+            .field("verify", &self.verify)
             .field("sync", &self.sync)
             .finish_non_exhaustive()
     }
@@ -85,6 +91,8 @@ impl fmt::Debug for PlayOptions {
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 #[non_exhaustive]
 pub struct Progress {
+    /// Fragments are being checked ([`Verify::Full`]), and the bytes are theirs; the play comes after that.
+    pub verifying: bool,
     /// Bytes of the plan.
     pub planned_bytes: u64,
     /// Bytes of the plan that were read or stepped over.
@@ -299,6 +307,9 @@ impl Play {
     fn begin(player: Player) -> Result<Self> {
         let Player { options, fs, target, journals, fsm, plan } = player;
         let step = options.step_deadline;
+        if options.verify == Verify::Full {
+            verify::check_fragments(&plan, &journals, &options)?;
+        }
         let staging = Staging::begin(fs, &target, random_author()?)?;
         let started = Prefetch::begin(&plan, journals.clone(), options.parallelism, step)
             .and_then(|prefetch| OpReader::of_plan(&plan, prefetch, step))
@@ -556,7 +567,8 @@ impl Play {
 
     fn tell(&self, done_bytes: u64) {
         if let Some(progress) = &self.options.progress {
-            progress(&Progress { planned_bytes: self.plan.bytes(), done_bytes, counts: self.counts });
+            let (planned_bytes, counts) = (self.plan.bytes(), self.counts);
+            progress(&Progress { verifying: false, planned_bytes, done_bytes, counts });
         }
     }
 

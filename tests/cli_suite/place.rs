@@ -138,16 +138,32 @@ pub(crate) struct Writer {
     pub(crate) begins: Vec<usize>,
     seq_no: SeqNo,
     checksum: Checksum,
+    checks_payloads: bool,
 }
 
 impl Writer {
     pub(crate) fn new() -> Self {
-        Self { content: Vec::new(), begins: Vec::new(), seq_no: SeqNo::FIRST, checksum: Checksum::ZERO }
+        Self {
+            content: Vec::new(),
+            begins: Vec::new(),
+            seq_no: SeqNo::FIRST,
+            checksum: Checksum::ZERO,
+            checks_payloads: true,
+        }
     }
 
     /// Returns a log of two files, the second of which is unlinked at the end.
     pub(crate) fn two_files() -> Self {
-        let mut log = Self::new();
+        Self::new().with_two_files()
+    }
+
+    /// Returns the same log, without checksums of payloads, as Gazette's recorder writes it.
+    pub(crate) fn two_files_unchecked() -> Self {
+        Self { checks_payloads: false, ..Self::new() }.with_two_files()
+    }
+
+    fn with_two_files(self) -> Self {
+        let mut log = self;
         let kept = log.create("/kept");
         log.write(kept, 0, b"what is kept");
         let lost = log.create("/lost");
@@ -160,8 +176,8 @@ impl Writer {
 
     pub(crate) fn op(&mut self, body: OpBody, payload: Option<&[u8]>) -> SeqNo {
         let (seq_no, checksum) = (self.seq_no, self.checksum);
-        let payload_of =
-            |bytes: &[u8]| Payload { len: bytes.len() as u64, crc32c: Some(crc32c::crc32c(bytes)) };
+        let crc32c = |bytes: &[u8]| self.checks_payloads.then(|| crc32c::crc32c(bytes));
+        let payload_of = |bytes: &[u8]| Payload { len: bytes.len() as u64, crc32c: crc32c(bytes) };
         let author = Author::new(1234);
         let op = RecordedOp { seq_no, checksum, author, body, payload: payload.map(payload_of), mark: None };
         self.begins.push(self.content.len());

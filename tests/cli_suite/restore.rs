@@ -11,6 +11,7 @@ use recoverylog::vfs::OsFs;
 use recoverylog::{Deadline, FsmHints, JournalName};
 
 use super::place::{LOG, Place, Ran, Writer, run, text};
+use super::verify::gapped_hints;
 
 fn place() -> (Place, Writer) {
     let (place, log) = (Place::new(), Writer::two_files());
@@ -85,6 +86,33 @@ fn a_damaged_fragment_is_named_and_nothing_is_left_behind() {
         std::fs::write(&file, content).unwrap();
         let before = place.files();
         let ran = restore(&place, &place.beside("target"), &["--parallelism", parallelism]);
+        assert_eq!((ran.code, ran.kind().as_str()), (3, "corrupt"), "{ran:?}");
+        assert!(ran.stderr.contains(file.file_name().unwrap().to_str().unwrap()), "{ran:?}");
+        assert_eq!(place.files(), before);
+    }
+}
+
+#[test]
+fn a_fragment_that_is_read_in_part_is_checked_whole_where_that_is_asked_for() {
+    for parallelism in ["1", "4"] {
+        let (place, log) = (Place::new(), Writer::two_files_unchecked());
+        // The hints leave out the middle of the only fragment.
+        let file = place.store_log(LOG, &log.content, 1000).swap_remove(0);
+        let hints = place.beside("hints.json");
+        std::fs::write(&hints, gapped_hints(&log).encode_json()).unwrap();
+        let restore = |name: &str, verify: &str| {
+            let target = place.beside(name);
+            let named = ["restore", "--json", "--hints", text(&hints), "--dir", text(&target)];
+            place.run(named.iter().chain(&["--parallelism", parallelism, "--verify", verify]))
+        };
+        assert_eq!(restore("whole", "full").code, 0);
+        let mut content = log.content.clone();
+        content[log.begins[2] - 1] ^= 0x20;
+        std::fs::write(&file, content).unwrap();
+        // Nothing that is read vouches for a payload without a checksum.
+        assert_eq!(restore("unchecked", "read").code, 0);
+        let before = place.files();
+        let ran = restore("checked", "full");
         assert_eq!((ran.code, ran.kind().as_str()), (3, "corrupt"), "{ran:?}");
         assert!(ran.stderr.contains(file.file_name().unwrap().to_str().unwrap()), "{ran:?}");
         assert_eq!(place.files(), before);

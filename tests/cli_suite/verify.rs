@@ -93,7 +93,7 @@ fn every_fault_is_reported_with_the_files_that_it_touches() {
 }
 
 /// Returns hints for the kept file that leave out what lies between its operations.
-fn gapped_hints(log: &Writer) -> FsmHints {
+pub(crate) fn gapped_hints(log: &Writer) -> FsmHints {
     let offset = |index: usize| Offset::new(log.begins[index] as u64).unwrap();
     let checksum = |index: usize| {
         let message = &log.content[log.begins[index] + 8..];

@@ -65,9 +65,23 @@ pub(crate) struct Restore {
     #[arg(long)]
     pub(crate) dry_run: bool,
 
+    /// Check the sums of the fragments that happen to be read whole, or first of all those of every fragment that
+    /// is needed
+    #[arg(long, value_enum, default_value_t = Verify::Read)]
+    pub(crate) verify: Verify,
+
     /// Use so many threads to read, and so many to write
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=256))]
     pub(crate) parallelism: Option<u16>,
+}
+
+/// Which fragments a restore checks against the sums in their names.
+#[derive(Clone, Copy, Debug, clap::ValueEnum)]
+pub(crate) enum Verify {
+    /// Those that are read whole
+    Read,
+    /// All that are needed, in whole, before anything is written
+    Full,
 }
 
 #[derive(Debug, clap::Args)]

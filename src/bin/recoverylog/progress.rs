@@ -22,6 +22,14 @@ impl Progress {
         Self(ProgressBar::with_draw_target(Some(total), target).with_style(style).with_message(doing))
     }
 
+    /// Says what is being done.
+    pub(crate) fn say(&self, doing: &'static str) {
+        if self.0.message() != doing {
+            self.0.set_message(doing);
+            self.0.reset();
+        }
+    }
+
     /// Says how many bytes there are.
     pub(crate) fn set_total(&self, total: u64) {
         self.0.set_length(total);

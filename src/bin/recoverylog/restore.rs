@@ -4,12 +4,12 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use recoverylog::player::{PlayOptions, Played, Player, is_incomplete};
+use recoverylog::player::{PlayOptions, Played, Player, Verify, is_incomplete};
 use recoverylog::vfs::{FileKind, FileSystem, OsFs};
 use recoverylog::{Deadline, Error, ErrorKind, FsmHints, Result};
 use serde::Serialize;
 
-use crate::args::{Args, Restore};
+use crate::args::{self, Args, Restore};
 use crate::output::{Output, Stop, bytes, counted};
 use crate::place::{self, Hints, Place};
 use crate::progress::Progress;
@@ -70,10 +70,15 @@ fn attempt(
     if let Some(parallelism) = command.parallelism {
         options.parallelism = parallelism.into();
     }
+    options.verify = match command.verify {
+        args::Verify::Read => Verify::AsRead,
+        args::Verify::Full => Verify::Full,
+    };
     let step = options.step_deadline;
     let progress = Progress::begin(output, "restoring", 0);
     let shared = progress.clone();
     options.progress = Some(Arc::new(move |done: &recoverylog::player::Progress| {
+        shared.say(if done.verifying { "verifying" } else { "restoring" });
         shared.set_total(done.planned_bytes);
         shared.set(done.done_bytes);
     }));
