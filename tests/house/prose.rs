@@ -115,6 +115,25 @@ fn commands_of_the_pages_name_what_there_is() {
     assert_none(&broken);
 }
 
+#[test]
+fn the_table_of_layers_names_each_test_and_bench_once() {
+    let table = read("docs/TESTING.md");
+    let rows: Vec<&str> = table.lines().filter(|line| line.starts_with('|')).collect();
+    let mut broken = Vec::new();
+    for folder in ["tests", "benches"] {
+        for entry in std::fs::read_dir(root().join(folder)).unwrap() {
+            let path = entry.unwrap().path();
+            let is_target = path.extension().is_some_and(|ext| ext == "rs") || path.join("main.rs").exists();
+            let cell = format!("| `{folder}/{}` |", path.file_name().unwrap().display());
+            let times = rows.iter().filter(|row| row.contains(&cell)).count();
+            if is_target && times != 1 {
+                broken.push(format!("docs/TESTING.md has {times} rows with {cell}"));
+            }
+        }
+    }
+    assert_none(&broken);
+}
+
 /// Returns the words that the pages give to the tool, by page.
 fn calls_of_the_tool() -> Vec<(String, Vec<String>)> {
     let mut found = Vec::new();
