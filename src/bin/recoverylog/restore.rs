@@ -78,8 +78,8 @@ fn attempt(
     let progress = Progress::begin(output, "restoring", 0);
     let shared = progress.clone();
     options.progress = Some(Arc::new(move |done: &recoverylog::player::Progress| {
-        shared.say(if done.verifying { "verifying" } else { "restoring" });
-        shared.set_total(done.planned_bytes);
+        let doing = if done.verifying { "verifying" } else { "restoring" };
+        shared.set_phase(doing, done.planned_bytes);
         shared.set(done.done_bytes);
     }));
     let player = Player::new(&*place.checked, hints, Arc::new(OsFs::new()), directory, options)?;
