@@ -227,7 +227,13 @@ impl LogScan {
             if self.at >= self.stop {
                 return Ok(None);
             }
-            let step = decode_frame(&self.buffer, self.at_end());
+            let step = match decode_frame(&self.buffer, self.at_end()) {
+                // A newline may end a log, but not what lies before a gap: there it is junk.
+                Step::End if self.gap.is_some() && !self.buffer.is_empty() => {
+                    Step::Desync { skip: self.buffer.len(), oversize: None }
+                }
+                step => step,
+            };
             match (step, junk) {
                 (Step::NeedMore { bytes }, _) => self.fill(bytes)?,
                 (Step::Desync { skip, .. }, _) => {

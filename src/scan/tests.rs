@@ -175,6 +175,18 @@ fn a_range_begins_at_the_next_frame_and_ends_before_the_first_one_past_it() {
     }
 }
 
+#[test]
+fn a_newline_is_junk_before_a_hole_and_not_at_the_head() {
+    let log = Log::new(usize::MAX);
+    for junk in [&b"\n"[..], b"junk\n"] {
+        log.append(junk.to_vec());
+        let hole = log.append(vec![1, 2, 3]);
+        log.journal.drop_fragment(hole);
+    }
+    log.append(b"\n".to_vec());
+    assert_eq!(words(&log.scan()), ["junk 0..1", "missing 1..4", "junk 4..9", "missing 9..12"]);
+}
+
 fn at(offset: u64) -> Offset {
     Offset::new(offset).unwrap()
 }
