@@ -19,6 +19,10 @@ use crate::journal::{
 };
 use crate::vfs::{File, OpenMode};
 
+/// How often the fragments are listed anew where one is gone when it is opened. A fragment is renamed once, and may be
+/// pruned: whoever lists more often meets something else.
+const LISTINGS_MAX: u32 = 5;
+
 /// A reader of one journal.
 #[derive(Debug)]
 pub(super) struct FileReader {
@@ -129,26 +133,42 @@ impl FileReader {
                 next = next.min(begin);
             }
         }
-        // The last listing serves for as long as it holds: a long journal has many fragments.
-        for is_fresh in [false, true] {
-            if is_fresh {
-                self.sealed = view::sealed_files(&self.view.place)?;
-            }
-            let holds =
-                |found: &&SealedFile| found.sealed.begin <= self.offset && self.offset < found.sealed.end;
-            let is_raw = |found: &SealedFile| found.fragment.codec == Codec::None;
-            let best = self.sealed.iter().filter(holds).max_by_key(|found| (found.sealed.end, is_raw(found)));
-            if let Some(found) = best
-                && let Some(source) = self.open(found, limit)?
-            {
-                return Ok(Ok(source));
-            }
+        if let Some(source) = self.find_sealed(limit)? {
+            return Ok(Ok(source));
         }
         let later = self.sealed.iter().map(|found| found.sealed.begin).filter(|&begin| begin > self.offset);
         Ok(Err(later.chain([next]).min().unwrap_or(next)))
     }
 
-    /// Opens a sealed fragment; `None` where it was pruned meanwhile. A fragment that will be read whole is checked
+    /// Finds the sealed fragment that holds the offset; `None` where a fresh listing has none.
+    fn find_sealed(&mut self, limit: Offset) -> Result<Option<Source>, JournalError> {
+        let is_raw = |found: &SealedFile| found.fragment.codec == Codec::None;
+        // The last listing serves for as long as it holds: a long journal has many fragments.
+        for listings in 0..=LISTINGS_MAX {
+            if listings > 0 {
+                self.sealed = view::sealed_files(&self.view.place)?;
+            }
+            let holds =
+                |found: &&SealedFile| found.sealed.begin <= self.offset && self.offset < found.sealed.end;
+            let best = self.sealed.iter().filter(holds).max_by_key(|found| (found.sealed.end, is_raw(found)));
+            match best {
+                Some(found) => {
+                    if let Some(source) = self.open(found, limit)? {
+                        return Ok(Some(source));
+                    }
+                    // Renamed to its sealed name after it was listed, or pruned: the next listing tells.
+                }
+                None if listings > 0 => return Ok(None),
+                None => {}
+            }
+        }
+        Err(self
+            .view
+            .place
+            .unavailable(format!("the fragment at {} is gone whenever it is opened", self.offset)))
+    }
+
+    /// Opens a sealed fragment; `None` where there is no file of that name any more. A fragment that will be read whole is checked
     /// against the sum in its name.
     fn open(&self, found: &SealedFile, limit: Offset) -> Result<Option<Source>, JournalError> {
         let SealedFile { sealed, fragment, path } = found;
@@ -158,7 +178,6 @@ impl FileReader {
         }
         let failed = |error| place.io(format!("reading {}", path.display()), error);
         let file = match place.fs.open(path, OpenMode::Read) {
-            // Renamed to its sealed name, or pruned; a fresh listing tells.
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
             file => file.map_err(failed)?,
         };

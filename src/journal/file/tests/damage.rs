@@ -4,6 +4,7 @@
 //! open file is cut at each byte, in this boot and in the next.
 
 use super::*;
+use crate::vfs::{Effect, Fault, FaultPlan, FaultyFs};
 
 /// A journal whose states after each append are known.
 struct Small {
@@ -144,6 +145,27 @@ fn an_open_file_that_is_cut_anywhere_is_corrupt() {
             file.write_all_at(&bytes[cut as usize..], cut).unwrap();
         }
         assert_eq!(look(fs).unwrap(), states[4]);
+    }
+}
+
+#[test]
+fn a_fragment_that_is_renamed_between_its_listing_and_its_opening_is_no_hole() {
+    let Small { fs, states } = small(false);
+    // The first file to be opened would be the open one that came before, which was sealed long ago.
+    for (renames, expected) in [(1, true), (2, true), (4, true), (100, false)] {
+        let faulty = Arc::new(FaultyFs::new(fs.clone()));
+        let journals = FileJournals::read_only_on(Arc::clone(&faulty) as Arc<dyn FileSystem>, ROOT).unwrap();
+        let journal = journals.open(&name()).unwrap();
+        let mut reader = journal.read(ReadRange::follow(Offset::ZERO)).unwrap();
+        for number in 0..renames {
+            let fault = Fault::Fail(io::ErrorKind::NotFound);
+            faulty.inject(FaultPlan::Nth { effect: Effect::Open, number, fault });
+        }
+        match reader.next(soon()) {
+            Ok(ReadStep::Chunk(chunk)) if expected => assert_eq!(bytes_of(&chunk), states[4][..3000]),
+            Err(JournalError::Unavailable { .. }) if !expected => {}
+            other => panic!("{other:?}"),
+        }
     }
 }
 
