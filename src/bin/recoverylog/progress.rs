@@ -31,15 +31,17 @@ impl Progress {
         Self(ProgressBar::with_draw_target(Some(total), target).with_style(style).with_message(doing))
     }
 
-    /// Says what is being done, and how many bytes of it are.
+    /// Says what is being done now, and to how many bytes.
     pub(crate) fn set_phase(&self, doing: &'static str, total: u64) {
-        if self.0.message() != doing {
-            self.0.reset();
-            self.0.set_message(doing);
+        if self.0.length() == Some(total) && self.0.message() == doing {
+            return;
         }
-        if self.0.length() != Some(total) {
-            self.0.set_length(total);
-        }
+        self.0.update(|state| {
+            state.set_pos(0);
+            state.set_len(total);
+        });
+        self.0.reset_elapsed();
+        self.0.set_message(doing);
     }
 
     /// Says how many bytes are done.
@@ -60,7 +62,7 @@ impl Progress {
 
 /// Tells the mean rate so far, and the time that is left at this rate; nothing while there is little to go by.
 fn pace(done: u64, total: u64, elapsed: Duration) -> String {
-    if done >= total {
+    if done >= total && total > 0 {
         return ", finishing".to_owned();
     }
     if done == 0 || elapsed < SETTLED {
@@ -84,6 +86,6 @@ mod tests {
         assert_eq!(pace(100 << 20, 400 << 20, 2 * second), ", 50.00 MiB/s, 6s left");
         assert_eq!(pace(1, u64::MAX, second).matches(" left").count(), 1);
         assert_eq!(pace(400 << 20, 400 << 20, 2 * second), ", finishing");
-        assert_eq!(pace(0, 0, Duration::ZERO), ", finishing");
+        assert_eq!(pace(0, 0, 2 * second), "", "nothing has begun");
     }
 }
