@@ -217,7 +217,9 @@ mod tests {
             for byte in [0, first_end - 1] {
                 let error = check(journals, byte, byte + 1).unwrap_err();
                 assert_eq!(error.kind(), ErrorKind::Corrupt, "{error}");
-                assert!(error.to_string().contains(files[0].to_str().unwrap()), "{error}");
+                assert_eq!(error.to_string().matches(files[0].to_str().unwrap()).count(), 1, "{error}");
+                let sums = [error.expected_value(), error.actual_value()].map(|sum| sum.unwrap().len());
+                assert_eq!(sums, [40, 40], "{error}");
             }
             check(journals, first_end, first_end + 1).unwrap();
         }

@@ -211,12 +211,16 @@ impl Place {
 
 impl fmt::Display for Sealed {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{:016x}-{:016x}-", self.begin.get(), self.end.get())?;
-        self.sum.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
+        write!(f, "{:016x}-{:016x}-{}", self.begin.get(), self.end.get(), self.sum_hex())
     }
 }
 
 impl Sealed {
+    /// Returns the sum as the name has it.
+    pub(super) fn sum_hex(&self) -> String {
+        self.sum.iter().fold(String::new(), |hex, byte| hex + &format!("{byte:02x}"))
+    }
+
     fn parse(name: &str) -> Option<Self> {
         let mut parts = name.split('-');
         let begin = Offset::new(parse_hex(parts.next()?)?)?;

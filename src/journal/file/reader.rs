@@ -185,14 +185,16 @@ impl FileReader {
         let stored = file.metadata().map_err(failed)?.len;
         let sealing = path.extension().is_some_and(|extension| extension == "sealing");
         if stored < len || (stored > len && !sealing) {
-            let what = format!("the length of the fragment {}", path.display());
-            return Err(place.corrupt(sealed.begin, what, len, stored));
+            let what = format!("{} has another length than its name says", path.display());
+            let (expected, actual) = (format!("{len} bytes"), format!("{stored} bytes"));
+            return Err(place.corrupt(sealed.begin, what, expected, actual));
         }
         if self.offset == sealed.begin && limit >= sealed.end {
             let sum = seal::plain_sum(&*file, len).map_err(failed)?;
             if sum != sealed.sum {
-                let what = format!("the content of the fragment {}", path.display());
-                return Err(place.corrupt(sealed.begin, what, sealed, Sealed { sum, ..*sealed }));
+                let what = format!("{} has another SHA-1 than its name says", path.display());
+                let actual = Sealed { sum, ..*sealed }.sum_hex();
+                return Err(place.corrupt(sealed.begin, what, sealed.sum_hex(), actual));
             }
         }
         Ok(Some(Source::File { begin: sealed.begin, end: sealed.end, file }))

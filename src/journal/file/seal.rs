@@ -199,8 +199,8 @@ pub(super) fn copy(place: &Place, source: &dyn File, sealed: Sealed) -> Result<(
     let sum = copied().map_err(failed)?;
     if sum != sealed.sum {
         let what = format!("the copy {} is not what was read before", copy_path.display());
-        let actual = Sealed { sum, ..sealed };
-        return Err(place.corrupt(sealed.begin, what, sealed, actual));
+        let actual = Sealed { sum, ..sealed }.sum_hex();
+        return Err(place.corrupt(sealed.begin, what, sealed.sum_hex(), actual));
     }
     match place.fs.rename_no_replace(&copy_path, &target_path) {
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists => place.remove(&copy_path)?,
@@ -239,8 +239,9 @@ pub(super) fn finish_leftovers(place: &Place) -> Result<(), JournalError> {
         // Whether its flush failed is not known, so it is not trusted: the content is, by its sum.
         let sum = plain_sum(&*file, sealed.end.bytes_since(sealed.begin)).map_err(failed)?;
         if sum != sealed.sum {
-            let what = format!("{} is not what its name says", path.display());
-            return Err(place.corrupt(sealed.begin, what, sealed, Sealed { sum, ..sealed }));
+            let what = format!("{} has another SHA-1 than its name says", path.display());
+            let actual = Sealed { sum, ..sealed }.sum_hex();
+            return Err(place.corrupt(sealed.begin, what, sealed.sum_hex(), actual));
         }
         copy(place, &*file, sealed)?;
         place.remove(&path)?;
