@@ -15,6 +15,8 @@ use recoverylog::player::{PlayOptions, Player};
 use recoverylog::replica::{Primary, Replica, Standby};
 use recoverylog::vfs::{FileKind, FileSystem, OsFs};
 use recoverylog::{Deadline, Error, ErrorKind, FsmHints, JournalName, Result};
+#[cfg(target_os = "linux")]
+use rustix::process::{Signal, set_parent_process_death_signal};
 use rusty_leveldb::{DB, LdbIterator, Options, WriteBatch};
 use serde::{Deserialize, Serialize};
 
@@ -83,6 +85,7 @@ struct Place {
 /// Does what a role has to do, and ends with the exit code of what went wrong.
 pub(crate) fn run(role: Role, root: &Path) -> ExitCode {
     let run = || {
+        end_with_parent()?;
         let place = Place::open(root)?;
         match role {
             Role::Primary => place.primary(),
@@ -98,6 +101,18 @@ pub(crate) fn run(role: Role, root: &Path) -> ExitCode {
             ExitCode::from(error.kind().exit_code())
         }
     }
+}
+
+/// Sees to it that no process is left over, not even a stopped one, where the one that tells the story is killed.
+#[cfg(target_os = "linux")]
+fn end_with_parent() -> Result<()> {
+    set_parent_process_death_signal(Some(Signal::KILL))
+        .map_err(|error| Error::io("asking for a signal", error.into()))
+}
+
+#[cfg(not(target_os = "linux"))]
+fn end_with_parent() -> Result<()> {
+    Ok(())
 }
 
 fn report(report: &Report) -> Result<()> {

@@ -39,11 +39,11 @@ pub(crate) struct Outcome {
 
 /// Tells the story; fails where anything acknowledged is missing, or the first primary is not fenced.
 pub(crate) fn run(root: &Path, place: &Path, loss: Loss, at: u8, seed: u64) -> io::Result<Outcome> {
-    let input = Input::list(root, seed)?;
+    let input = Input::list(root, seed).map_err(|error| named(root, &error))?;
     if input.files().is_empty() {
         return Err(io::Error::other(format!("there are no files in {}", root.display())));
     }
-    OsFs::new().create_dir(place)?;
+    OsFs::new().create_dir(place).map_err(|error| named(place, &error))?;
     input.save(&place.join("input"))?;
     let shown = Shown::begin(&input);
 
@@ -111,6 +111,11 @@ pub(crate) fn run(root: &Path, place: &Path, loss: Loss, at: u8, seed: u64) -> i
         log_bytes,
         restored,
     })
+}
+
+/// Says what failed where the system does not.
+fn named(path: &Path, error: &io::Error) -> io::Error {
+    io::Error::new(error.kind(), format!("{}: {error}", path.display()))
 }
 
 /// Starts a process, and waits until it is ready.
