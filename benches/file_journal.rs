@@ -6,6 +6,7 @@
 #![expect(
     clippy::unwrap_used,
     clippy::print_stdout,
+    clippy::indexing_slicing,
     clippy::disallowed_methods,
     reason = "a bench prints what it measured, by the real clock, and stops at the first surprise"
 )]
@@ -17,9 +18,10 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use recoverylog::journal::{Append, FileJournals, Journal, Journals};
 use recoverylog::vfs::{File, FileSystem, OpenMode, OsFs};
-use recoverylog::{Deadline, JournalName};
+use recoverylog::{Author, Deadline, Fsm, JournalName, LogPath, Offset, Recorder, RecorderOptions};
 
 const BLOCKS: usize = 9;
+const THREADS: usize = 16;
 
 fn main() {
     let folder = std::env::args().skip(1).find(|argument| !argument.starts_with("--"));
@@ -134,22 +136,45 @@ fn lone(folder: &Path) {
     );
 }
 
-/// Threads that each wait for their own append, against one that does.
+/// Threads that each wait for their own append, against one that does: straight to the journal, and through a
+/// recorder.
 fn threads(folder: &Path) {
-    const COUNT: usize = 100;
-    const THREADS: usize = 16;
     let content = noise(100);
     let journal = journal(folder, "bench/threads");
-    let work = || (0..COUNT).for_each(|_| append(&*journal, &content));
-    let (many, one) =
-        blocks(|| std::thread::scope(|scope| (0..THREADS).for_each(|_| drop(scope.spawn(work)))), work);
+    many_against_one("appends", |_| append(&*journal, &content));
+
+    let name = JournalName::new("bench/recorded").unwrap();
+    let journal = FileJournals::open(folder.join("journals")).unwrap().open(&name).unwrap();
+    let author = Author::new(7).unwrap();
+    let fsm = Fsm::new(name);
+    let recorder = Recorder::new(journal, fsm, Offset::ZERO, author, RecorderOptions::default()).unwrap();
+    let create =
+        |thread: usize| recorder.create(&LogPath::from_bytes(format!("/{thread}").as_bytes())).unwrap();
+    let fnodes: Vec<_> = (0..THREADS).map(create).collect();
+    many_against_one("writes recorded", |thread| {
+        recorder.write(fnodes[thread], 0, &content).unwrap();
+        recorder.barrier().unwrap().wait(Deadline::after(Duration::from_secs(60))).unwrap();
+    });
+}
+
+fn many_against_one(what: &str, work: impl Fn(usize) + Sync) {
+    const COUNT: usize = 200;
+    let each = |thread| (0..COUNT).for_each(|_| work(thread));
+    let (many, one) = blocks(
+        || {
+            std::thread::scope(|scope| {
+                (0..THREADS).for_each(|thread| drop(scope.spawn(move || each(thread))));
+            });
+        },
+        || each(0),
+    );
     let rate = |seconds: &[f64], threads: usize| {
         spread(seconds.iter().map(|s| (threads * COUNT) as f64 / s).collect())
     };
     let (many_rate, one_rate) = (rate(&many, THREADS), rate(&one, 1));
     let [low, middle, high] = ratios(&one, &many).map(|ratio| ratio * THREADS as f64);
     println!(
-        "16 waiting threads   {:.0} appends/s ({:.0} to {:.0}); one thread {:.0}/s ({:.0} to {:.0}); {middle:.1} times \
+        "16 waiting threads   {:.0} {what}/s ({:.0} to {:.0}); one thread {:.0}/s ({:.0} to {:.0}); {middle:.1} times \
          ({low:.1} to {high:.1}); target 8",
         many_rate[1], many_rate[0], many_rate[2], one_rate[1], one_rate[0], one_rate[2],
     );
