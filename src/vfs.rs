@@ -159,15 +159,7 @@ pub trait FileSystem: Any + fmt::Debug + Send + Sync {
     /// The provided method syncs file by file and directory by directory; a file system that can do better at
     /// once should.
     fn sync_tree(&self, path: &Path) -> io::Result<()> {
-        for entry in self.read_dir(path)? {
-            let path = path.join(entry.name);
-            match entry.kind {
-                FileKind::Directory => self.sync_tree(&path)?,
-                FileKind::File => self.open(&path, OpenMode::Read)?.sync_all()?,
-                FileKind::Symlink | FileKind::Other => {}
-            }
-        }
-        self.sync_dir(path)
+        sync_tree_by_file(self, path)
     }
 
     /// Returns a file system whose relative paths lie beneath the directory `path`, which is held open.
@@ -411,6 +403,19 @@ pub(crate) fn resolve_named(fs: &dyn FileSystem, path: &Path) -> PathBuf {
         (Some(parent), Some(name)) => resolve_named(fs, parent).join(name),
         _ => path.to_owned(),
     }
+}
+
+/// Syncs every file and directory below `path`, and then `path`.
+fn sync_tree_by_file<F: FileSystem + ?Sized>(fs: &F, path: &Path) -> io::Result<()> {
+    for entry in fs.read_dir(path)? {
+        let path = path.join(entry.name);
+        match entry.kind {
+            FileKind::Directory => sync_tree_by_file(fs, &path)?,
+            FileKind::File => fs.open(&path, OpenMode::Read)?.sync_all()?,
+            FileKind::Symlink | FileKind::Other => {}
+        }
+    }
+    fs.sync_dir(path)
 }
 
 /// Creates `path` and its missing parents, and makes every new name durable.
