@@ -346,7 +346,8 @@ impl Fsm {
             None => {}
         }
         let fnode = Fnode::new(seq_no);
-        self.nodes.push(fnode, Node { links: vec![path.clone()], segments: Vec::new() });
+        // Most files have one segment for as long as they live; a vector that grows begins with four.
+        self.nodes.push(fnode, Node { links: vec![path.clone()], segments: Vec::with_capacity(1) });
         self.links.insert(path.clone(), fnode);
         Ok(Transition::Created(fnode))
     }

@@ -73,15 +73,16 @@ impl DirectoryHints {
         }
     }
 
-    fn stored(&self) -> Result<Vec<Stored>> {
+    /// Reads the sets one after the other, as they are asked for: each may be large.
+    fn stored(&self) -> Result<impl DoubleEndedIterator<Item = Stored>> {
         let entries = self.fs.read_dir(&self.directory).map_err(|e| failed("listing", &self.directory, e))?;
-        let of_file = |entry: crate::vfs::DirEntry| {
+        let of_file = move |entry: crate::vfs::DirEntry| {
             let (number, digest) = parse_name(&entry.name)?;
             let path = self.directory.join(&entry.name);
             let hints = self.read(&path, &digest);
             Some(Stored { number, path, hints })
         };
-        Ok(entries.into_iter().filter(|entry| entry.kind == FileKind::File).filter_map(of_file).collect())
+        Ok(entries.into_iter().filter(|entry| entry.kind == FileKind::File).filter_map(of_file))
     }
 
     fn read(&self, path: &Path, digest: &str) -> Result<FsmHints> {
@@ -135,7 +136,7 @@ impl DirectoryHints {
             let hints = stored.hints.ok().filter(|hints| hints.log.as_ref() == log)?;
             Some((Age::of(&hints), stored.number, stored.path))
         };
-        let mut sets: Vec<_> = self.stored()?.into_iter().filter_map(of_log).collect();
+        let mut sets: Vec<_> = self.stored()?.filter_map(of_log).collect();
         sets.sort_by(|a, b| b.cmp(a));
         for (_, _, path) in sets.iter().skip(KEPT_SETS) {
             match self.fs.remove_file(path) {
@@ -153,7 +154,6 @@ impl HintStore for DirectoryHints {
     fn candidates(&self, log: &JournalName, _deadline: Deadline) -> Result<Vec<Candidate>> {
         let stored = self.stored()?;
         let mut candidates: Vec<_> = stored
-            .into_iter()
             .rev()
             .map(|stored| Candidate::new(stored.path.display().to_string(), stored.hints))
             .collect();
@@ -162,11 +162,18 @@ impl HintStore for DirectoryHints {
     }
 
     fn store(&self, hints: &FsmHints, _deadline: Deadline) -> Result<()> {
+        let mut last = 0;
+        let mut newest: Option<FsmHints> = None;
+        for stored in self.stored()? {
+            last = last.max(stored.number);
+            let of_log = stored.hints.ok().filter(|other| other.log == hints.log);
+            newest = newest.into_iter().chain(of_log).max_by_key(Age::of);
+        }
+        refuse_older(hints, &newest)?;
+        drop(newest);
         let (content, extension) =
             if is_text(hints) { (hints.encode_json(), "json") } else { (hints.encode_proto(), "pb") };
-        let stored = self.stored()?;
-        refuse_older(hints, stored.iter().filter_map(|stored| stored.hints.as_ref().ok()))?;
-        let number = stored.iter().map(|stored| stored.number).max().map_or(1, |last| last.saturating_add(1));
+        let number = last.saturating_add(1);
         self.write(number, &content, extension)?;
         self.remove_old(hints.log.as_ref())
     }
