@@ -1,11 +1,12 @@
 //! Goal: how fast a log is played into a durable directory, against copying that directory.
 //! Method: a tree is recorded into file journals, all of it live. Then each pass makes it anew, in turns:
 //! `Player::restore` with `sync`; a copy of the recorded directory by one thread, file by file, with read(2) and
-//! write(2) of 1 MiB, then open(2) and fsync(2) of each file and each directory, then one syncfs(2); `cp -r`, then
-//! one syncfs(2). Before each pass what it reads is read through once, so that it lies in the page cache, what
-//! the pass before it wrote is removed, and one syncfs(2) leaves nothing dirty. What was played is compared with
-//! what was recorded, once. Printed: the median, least and greatest rate of the repeats, and the ratio of the
-//! rates within each round. The target is 0.9 of the read/write copy.
+//! write(2) of 1 MiB, then open(2) and fsync(2) of each file and each directory; the same copy, then one syncfs(2)
+//! in place of the fsyncs; `cp -r`, then one syncfs(2). Before each pass what it reads is read through once, so
+//! that it lies in the page cache, what the pass before it wrote is removed, and one syncfs(2) leaves nothing
+//! dirty. What was played is compared with what was recorded, once. Printed: the median, least and greatest rate
+//! of the repeats, and the ratio of the rates within each round. The target is 0.9 of the read/write copy; what
+//! is played ends in an fsync of each file as well.
 //!
 //! `cargo bench --bench player [-- DIRECTORY]`; needs 5 GB there.
 
@@ -17,7 +18,7 @@ mod shard;
 
 use std::fs::{self, File};
 use std::io::{Read, Write};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::Arc;
 use std::time::Instant;
@@ -29,7 +30,7 @@ use recoverylog::{FsmHints, JournalName};
 
 use self::shard::{LOG, Load, figure, record, soon};
 
-const REPEATS: usize = 7;
+const REPEATS: usize = 5;
 
 fn main() {
     let place = shard::place();
@@ -55,10 +56,21 @@ fn bench(place: &Path, load: &Load) {
     let counts = play(place, &target);
     assert_same(&source, &target);
 
-    let passes: [(&Path, &dyn Fn()); 3] = [
+    let passes: [(&Path, &dyn Fn()); 4] = [
         (&place.join("journals"), &|| assert_eq!(play(place, &target).applied_ops, counts.applied_ops)),
-        (&source, &|| copy(&source, &target)),
-        (&source, &|| cp(&source, &target)),
+        (&source, &|| {
+            for made in copy(&source, &target) {
+                File::open(made).unwrap().sync_all().unwrap();
+            }
+        }),
+        (&source, &|| {
+            copy(&source, &target);
+            sync_fs(&target);
+        }),
+        (&source, &|| {
+            assert!(Command::new("cp").arg("-r").args([&source, &target]).status().unwrap().success());
+            sync_fs(&target);
+        }),
     ];
     let mut rates = passes.map(|_| Vec::new());
     for _ in 0..REPEATS {
@@ -71,23 +83,21 @@ fn bench(place: &Path, load: &Load) {
             rates.push(load.bytes() as f64 / begin.elapsed().as_secs_f64());
         }
     }
-    let [played, copied, cp] = rates;
+    let [played, baselines @ ..] = rates;
     let ops = counts.applied_ops as f64;
     let ops_rates: Vec<_> = played.iter().map(|rate| rate / load.bytes() as f64 * ops / 1e3).collect();
     let megabytes = |rates: &[f64]| figure(&rates.iter().map(|rate| rate / 1e6).collect::<Vec<_>>(), 0);
-    let ratio = |base: &[f64]| figure(&played.iter().zip(base).map(|(a, b)| a / b).collect::<Vec<_>>(), 2);
     println!("{}: {} bytes, {ops} operations, log of {log_bytes} bytes", load.name, load.bytes());
     println!(
-        "  played                   {} MB/s, {} thousand ops/s",
+        "  played                 {} MB/s, {} thousand ops/s",
         megabytes(&played),
         figure(&ops_rates, 0)
     );
-    println!(
-        "  read/write copy + fsyncs {} MB/s; played at {} of it, target 0.9",
-        megabytes(&copied),
-        ratio(&copied)
-    );
-    println!("  cp -r + syncfs           {} MB/s; played at {} of it", megabytes(&cp), ratio(&cp));
+    let names = ["copied, fsync of each ", "copied, one syncfs    ", "cp -r, one syncfs     "];
+    for (name, base) in names.iter().zip(baselines) {
+        let ratios: Vec<_> = played.iter().zip(&base).map(|(played, base)| played / base).collect();
+        println!("  {name} {} MB/s; played at {} of it, target 0.9", megabytes(&base), figure(&ratios, 2));
+    }
 }
 
 fn play(place: &Path, target: &Path) -> Counts {
@@ -100,7 +110,8 @@ fn play(place: &Path, target: &Path) -> Counts {
     played.counts
 }
 
-fn copy(source: &Path, target: &Path) {
+/// Copies; returns what was made, what is in a folder before the folder.
+fn copy(source: &Path, target: &Path) -> Vec<PathBuf> {
     let mut buffer = vec![0; 1 << 20];
     fs::create_dir(target).unwrap();
     let mut made = vec![target.to_owned()];
@@ -120,13 +131,8 @@ fn copy(source: &Path, target: &Path) {
         }
         made.push(to);
     });
-    made.iter().rev().for_each(|path| File::open(path).unwrap().sync_all().unwrap());
-    sync_fs(target);
-}
-
-fn cp(source: &Path, target: &Path) {
-    assert!(Command::new("cp").arg("-r").args([source, target]).status().unwrap().success());
-    sync_fs(target);
+    made.reverse();
+    made
 }
 
 fn sync_fs(on: &Path) {
