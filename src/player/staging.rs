@@ -190,28 +190,29 @@ impl Staging {
         self.open = OpenFiles::default();
         self.hide_reserved()?;
         self.remove_empty_dirs(Path::new(""))?;
-        match &self.place {
+        let place = self.place.clone();
+        match place {
             Place::Inside { target } => {
-                let target = target.clone();
                 if sync {
-                    self.sync(&target)?;
+                    self.sync_tree(&target)?;
                 }
                 self.remove_marker()?;
                 if sync {
-                    self.sync(&target)?;
+                    self.sync_dir(&target)?;
                 }
                 Ok(target)
             }
             Place::Beside { staging, target } => {
-                let (staging, target) = (staging.clone(), target.clone());
                 self.remove_marker()?;
                 if sync {
-                    self.sync(&staging)?;
+                    self.sync_tree(&staging)?;
                 }
                 let renamed = self.fs.rename_no_replace(&staging, &target);
                 renamed.map_err(|e| io_at("giving the finished directory its name", &target, e))?;
                 if sync {
-                    self.sync(&target)?;
+                    // The name is the parent's.
+                    let parent = target.parent().filter(|parent| !parent.as_os_str().is_empty());
+                    self.sync_dir(parent.unwrap_or(Path::new(".")))?;
                 }
                 Ok(target)
             }
@@ -270,8 +271,12 @@ impl Staging {
         Ok(())
     }
 
-    fn sync(&self, path: &Path) -> Result<()> {
+    fn sync_tree(&self, path: &Path) -> Result<()> {
         self.fs.sync_tree(path).map_err(|e| io_at("making the directory durable", path, e))
+    }
+
+    fn sync_dir(&self, path: &Path) -> Result<()> {
+        self.fs.sync_dir(path).map_err(|e| io_at("making names durable", path, e))
     }
 
     fn path_of(&self, fnode: Fnode) -> Result<PathBuf> {
@@ -399,6 +404,40 @@ impl OpenFiles {
         if self.uses.len() > 8 * OPEN_FILES_MAX {
             let files = &self.files;
             self.uses.retain(|(fnode, at)| files.get(fnode).is_some_and(|(_, used)| used == at));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ids::SeqNo;
+    use crate::vfs::{CrashPlan, MemoryFs};
+
+    #[test]
+    fn a_directory_that_was_finished_with_sync_survives_a_crash() {
+        for is_there_before in [false, true] {
+            let fs = MemoryFs::new();
+            let parent = Path::new("/data");
+            crate::vfs::create_dir_all_synced(&fs, parent).unwrap();
+            let target = parent.join("shard");
+            if is_there_before {
+                crate::vfs::create_dir_all_synced(&fs, &target).unwrap();
+            }
+            let author = Author::new(7).unwrap();
+            let mut staging = Staging::begin(Arc::new(fs.clone()), &target, author).unwrap();
+            let fnode = Fnode::new(SeqNo::new(1));
+            staging.create(fnode, &LogPath::from_bytes(b"/folder/file")).unwrap();
+            staging.file(fnode).unwrap().write_all_at(b"whole", 0).unwrap();
+            staging.finish(std::iter::empty(), true).unwrap();
+
+            let after = fs.crash_image(CrashPlan::DropUnsynced);
+            assert!(!is_incomplete(&after, &target).unwrap());
+            let file = after.open(&target.join("folder/file"), OpenMode::Read).unwrap();
+            let mut content = [0; 5];
+            file.read_exact_at(&mut content, 0).unwrap();
+            assert_eq!(&content, b"whole");
+            assert_eq!(after.read_dir(parent).unwrap().len(), 1, "nothing else is left beside it");
         }
     }
 }
