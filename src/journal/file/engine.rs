@@ -86,12 +86,12 @@ impl Engine {
         if head.has_lost_names(settings.boot) {
             return Err(place.names_lost());
         }
-        let word = head.load();
-        if word < head.floor() {
+        let (floor, word) = head.bounds();
+        if word < floor {
             return Err(place.corrupt(
                 crate::ids::Offset::ZERO,
                 format!("{}: the head is below its floor", place.head_path().display()),
-                format!("{:?}", head.floor()),
+                format!("{floor:?}"),
                 format!("{word:?}"),
             ));
         }

@@ -75,9 +75,12 @@ impl SharedHead {
         HeadWord::unpack(self.get(HEAD_WORD))
     }
 
-    /// Returns a value that the head word had; everything below is committed.
-    pub(super) fn floor(&self) -> HeadWord {
-        HeadWord::unpack(self.get(FLOOR_WORD))
+    /// Returns a value that the head word had, below which everything is committed, and the head word. The second is
+    /// no less than the first, unless one of them was damaged.
+    pub(super) fn bounds(&self) -> (HeadWord, HeadWord) {
+        // In this order: others move the head, and the floor after it, at any time.
+        let floor = HeadWord::unpack(self.get(FLOOR_WORD));
+        (floor, self.load())
     }
 
     /// Moves the head; false where it is not `from` any more.
@@ -191,4 +194,35 @@ impl SharedWords for PolledWords {
 const fn in_host_order(bytes: [u8; 8]) -> u64 {
     let word = u64::from_le_bytes(bytes);
     if cfg!(target_endian = "big") { word.swap_bytes() } else { word }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::journal::file::layout::HEAD_WORDS;
+
+    /// Words that somebody else moves on whenever they are looked at.
+    #[derive(Debug)]
+    struct Busy(Vec<AtomicU64>);
+
+    impl SharedWords for Busy {
+        fn word(&self, index: usize) -> Option<&AtomicU64> {
+            let moved = self.0[HEAD_WORD].fetch_add(1, Ordering::AcqRel) + 1;
+            self.0[FLOOR_WORD].fetch_max(moved, Ordering::AcqRel);
+            self.0.get(index)
+        }
+
+        fn wait(&self, _index: usize, _seen: u64, _deadline: Deadline) {}
+
+        fn wake(&self, _index: usize) {}
+    }
+
+    #[test]
+    fn a_head_that_others_move_is_never_seen_below_its_floor() {
+        let head = SharedHead::new(Arc::new(Busy((0..HEAD_WORDS).map(|_| AtomicU64::new(7)).collect())));
+        for _ in 0..3 {
+            let (floor, word) = head.bounds();
+            assert!(floor < word, "{floor:?} {word:?}");
+        }
+    }
 }

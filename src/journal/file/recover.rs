@@ -191,7 +191,10 @@ pub(super) fn recover(
             place.remove(&place.state.join(name))?;
         }
     }
-    let witness = head.is_valid().then(|| head.load().max(head.floor()));
+    let witness = head.is_valid().then(|| {
+        let (floor, word) = head.bounds();
+        word.max(floor)
+    });
     let survey = survey(place, witness, &list_sealed()?, OpenMode::ReadWrite)?;
     let header = Header {
         id: survey.last_id + 1,
