@@ -13,6 +13,8 @@ mod prefetch;
 mod reader;
 mod staging;
 mod tail;
+#[cfg(test)]
+mod tests;
 mod verify;
 mod writers;
 
@@ -527,7 +529,8 @@ impl Play {
         else {
             return Ok(());
         };
-        tail::check_torn(Arc::clone(journal), &self.fsm, begin, self.options.step_deadline)
+        let step = self.reader.step_deadline().remaining();
+        tail::check_torn(Arc::clone(journal), &self.fsm, begin, step)
     }
 
     fn tail_warning(&mut self) -> Option<Warning> {

@@ -195,6 +195,7 @@ struct Handoff<'a> {
 
 impl Handoff<'_> {
     fn run(&mut self) -> Result<()> {
+        self.play.reader.limit(self.deadline);
         let mut misses = 0;
         loop {
             let head = self.read_to_head()?;

@@ -90,6 +90,8 @@ pub(super) struct OpReader {
     committed: Offset,
     message: std::ops::Range<usize>,
     step: Duration,
+    /// No wait of a hand-off lasts longer than the hand-off may.
+    limit: Option<Deadline>,
 }
 
 impl OpReader {
@@ -110,6 +112,7 @@ impl OpReader {
             committed: first.end,
             message: 0..0,
             step,
+            limit: None,
         })
     }
 
@@ -121,6 +124,17 @@ impl OpReader {
         self.source = Source::Follow { journal, reader };
         self.forget_buffered();
         Ok(interrupter)
+    }
+
+    /// Ends every wait from here on at `deadline`, that for one step of the journal included.
+    pub(super) fn limit(&mut self, deadline: Deadline) {
+        self.limit = Some(deadline);
+    }
+
+    /// Returns when to give up one step of the journal.
+    pub(super) fn step_deadline(&self) -> Deadline {
+        let step = Deadline::after(self.step);
+        self.limit.map_or(step, |limit| limit.min(step))
     }
 
     /// Returns the log that is being read.
@@ -265,9 +279,10 @@ impl OpReader {
 
     /// Tells whether the log is committed up to `end`: it is in memory, or the head lies past it.
     fn is_committed(&mut self, end: Offset) -> Result<bool> {
+        let deadline = self.step_deadline();
         let Source::Follow { journal, .. } = &self.source else { return Ok(false) };
         if end > self.at.saturating_add(self.buffered_bytes as u64) {
-            self.committed = self.committed.max(journal.head(Deadline::after(self.step))?.offset);
+            self.committed = self.committed.max(journal.head(deadline)?.offset);
         } else {
             self.committed = self.committed.max(end);
         }
@@ -315,7 +330,7 @@ impl OpReader {
     /// Fetches until a byte is there that is known to be committed.
     fn need_byte(&mut self) -> Result<()> {
         while self.front.is_empty() {
-            match self.fetch(Deadline::after(self.step))? {
+            match self.fetch(self.step_deadline())? {
                 Fetched::Bytes | Fetched::Interrupted => {}
                 Fetched::RangeEnd | Fetched::Nothing => {
                     let what = "a committed payload did not come in time";
