@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use recoverylog::vfs::{FileKind, FileSystem, OpenMode};
 
 /// Files by path below a directory.
-#[derive(Clone, Eq, PartialEq)]
+#[derive(Clone, Default, Eq, PartialEq)]
 pub(crate) struct Tree(BTreeMap<PathBuf, Entry>);
 
 #[derive(Clone, Debug, Eq, PartialEq)]

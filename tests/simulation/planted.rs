@@ -1,0 +1,45 @@
+//! Bugs that are planted, to see that the simulation finds them.
+//!
+//! Each takes away one guard at a seam: what the journal, the hint store or the operator must do.
+
+/// A guard that is taken away.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) enum Planted {
+    Nothing,
+    /// The journal does not check the registers.
+    RegisterCheck,
+    /// The journal appends wherever its head is, and says that it was where the append named.
+    At,
+    /// Writes carry no checksum of their payload.
+    NoDigest,
+    /// The journal acknowledges before it commits.
+    AckBeforeCommit,
+    /// The journal takes back what readers have seen.
+    TakenBack,
+    /// The journal commits a part of an append.
+    TornCommit,
+    /// What is sent again is not what was sent.
+    ShorterBatch,
+    /// Hints are published before what they name is committed.
+    EarlyHints,
+    /// Hints are ordered by when they arrive.
+    OlderHints,
+    /// All writers have the same author.
+    OneAuthor,
+}
+
+impl Planted {
+    /// The bugs, and the number of seeds within which each is found.
+    pub(crate) const ALL: [(Self, u64); 10] = [
+        (Self::RegisterCheck, 200),
+        (Self::At, 200),
+        (Self::NoDigest, 200),
+        (Self::AckBeforeCommit, 200),
+        (Self::TakenBack, 200),
+        (Self::TornCommit, 200),
+        (Self::ShorterBatch, 400),
+        (Self::EarlyHints, 200),
+        (Self::OlderHints, 200),
+        (Self::OneAuthor, 200),
+    ];
+}
