@@ -21,6 +21,10 @@ use crate::vfs::{File, FileKind, FileSystem, OpenMode, resolve_named};
 pub(super) const RESERVED: &str = ".recoverylog";
 /// Marker of a directory that is not whole, relative to its root.
 pub(super) const INCOMPLETE: &str = ".recoverylog/INCOMPLETE";
+/// Name of the marker in its folder.
+const MARKER: &str = "INCOMPLETE";
+/// The longest part of the target's name that the name of its staging directory repeats.
+const NAME_BYTES_MAX: usize = 200;
 /// Number of files held open at once.
 const OPEN_FILES_MAX: usize = 256;
 
@@ -29,8 +33,9 @@ const OPEN_FILES_MAX: usize = 256;
 /// # Errors
 /// What the file system says.
 pub fn is_incomplete(fs: &dyn FileSystem, directory: &Path) -> io::Result<bool> {
-    match fs.metadata(&directory.join(INCOMPLETE)) {
-        Ok(_) => Ok(true),
+    match fs.read_dir(&directory.join(RESERVED)) {
+        // A marker comes and goes in two steps, and a machine may lose the second one: then its folder is empty.
+        Ok(names) => Ok(names.is_empty() || names.iter().any(|name| name.name == MARKER)),
         Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => {
             Ok(false)
         }
@@ -60,6 +65,48 @@ enum Place {
     Inside { target: PathBuf },
 }
 
+impl Place {
+    /// Finds out where `target`, which no symbolic link leads to, is to be built.
+    fn of(fs: &dyn FileSystem, target: &Path, author: Author) -> Result<Self> {
+        match fs.metadata(target) {
+            Ok(found) if found.kind == FileKind::Directory => {
+                let names = fs.read_dir(target).map_err(|e| at_target("listing the target", target, e))?;
+                let Some(name) = names.first() else {
+                    return Ok(Self::Inside { target: target.to_owned() });
+                };
+                let what = format!("the target directory {} is not empty", target.display());
+                Err(Error::new(ErrorKind::Invalid, what)
+                    .expected("an empty or missing directory", format_args!("{} in it", name.name.display()))
+                    .advise("name a new directory; nothing was changed"))
+            }
+            Ok(found) => {
+                let what = format!("the target {} is not a directory", target.display());
+                Err(Error::new(ErrorKind::Invalid, what)
+                    .expected("a directory", format_args!("{:?}", found.kind)))
+            }
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                let target_name = target.file_name().ok_or_else(|| {
+                    Error::new(ErrorKind::Invalid, format!("the target {} has no name", target.display()))
+                })?;
+                let begin = target_name.as_bytes().get(..NAME_BYTES_MAX).unwrap_or(target_name.as_bytes());
+                let mut name = OsString::from(".");
+                name.push(OsStr::from_bytes(begin));
+                name.push(format!(".staging-{}", author.register_value()));
+                Ok(Self::Beside { staging: target.with_file_name(name), target: target.to_owned() })
+            }
+            Err(error) => Err(at_target("looking at the target", target, error)),
+        }
+    }
+
+    /// Returns the directory that is built in.
+    fn directory(&self) -> &Path {
+        match self {
+            Self::Beside { staging, .. } => staging,
+            Self::Inside { target } => target,
+        }
+    }
+}
+
 impl Staging {
     /// Begins a directory that is to become `target`, which may be named through symbolic links.
     ///
@@ -67,49 +114,27 @@ impl Staging {
     /// `Invalid` where `target` is there and is not an empty directory; `Io` where the system says no. Nothing
     /// is left behind.
     pub(super) fn begin(fs: Arc<dyn FileSystem>, target: &Path, author: Author) -> Result<Self> {
-        let target = &*resolve_named(&*fs, target);
-        let (place, at) = match fs.metadata(target) {
-            Ok(found) if found.kind == FileKind::Directory => {
-                let names = fs.read_dir(target).map_err(|e| io_at("listing the target", target, e))?;
-                if let Some(name) = names.first() {
-                    let what = format!("the target directory {} is not empty", target.display());
-                    return Err(Error::new(ErrorKind::Invalid, what)
-                        .expected(
-                            "an empty or missing directory",
-                            format_args!("{} in it", name.name.display()),
-                        )
-                        .advise("name a new directory; nothing was changed"));
+        let place = Place::of(&*fs, &resolve_named(&*fs, target), author)?;
+        if let Place::Beside { staging, .. } = &place {
+            fs.create_dir(staging).map_err(|e| at_target("creating the staging directory", staging, e))?;
+        }
+        match begin_marked(&*fs, place.directory()) {
+            Ok(root) => Ok(Self {
+                fs,
+                root,
+                place,
+                dirs: BTreeMap::from([(PathBuf::new(), 0)]),
+                files: BTreeMap::new(),
+                open: OpenFiles::default(),
+            }),
+            Err(error) => {
+                if let Place::Beside { staging, .. } = &place {
+                    // Created above, and empty.
+                    drop(fs.remove_dir(staging));
                 }
-                (Place::Inside { target: target.to_owned() }, target.to_owned())
+                Err(error)
             }
-            Ok(found) => {
-                let what = format!("the target {} is not a directory", target.display());
-                return Err(Error::new(ErrorKind::Invalid, what)
-                    .expected("a directory", format_args!("{:?}", found.kind)));
-            }
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                let mut name = OsString::from(".");
-                name.push(target.file_name().ok_or_else(|| {
-                    Error::new(ErrorKind::Invalid, format!("the target {} has no name", target.display()))
-                })?);
-                name.push(format!(".staging-{}", author.register_value()));
-                let staging = target.with_file_name(name);
-                fs.create_dir(&staging).map_err(|e| io_at("creating the staging directory", &staging, e))?;
-                (Place::Beside { staging: staging.clone(), target: target.to_owned() }, staging)
-            }
-            Err(error) => return Err(io_at("looking at the target", target, error)),
-        };
-        let root = fs.beneath(&at).map_err(|e| io_at("opening the staging directory", &at, e))?;
-        let staging = Self {
-            fs,
-            root,
-            place,
-            dirs: BTreeMap::from([(PathBuf::new(), 0)]),
-            files: BTreeMap::new(),
-            open: OpenFiles::default(),
-        };
-        staging.mark_incomplete()?;
-        Ok(staging)
+        }
     }
 
     /// Creates the file `fnode` at `path`.
@@ -190,29 +215,29 @@ impl Staging {
         self.open = OpenFiles::default();
         self.hide_reserved()?;
         self.remove_empty_dirs(Path::new(""))?;
-        let place = self.place.clone();
-        match place {
+        match self.place.clone() {
             Place::Inside { target } => {
                 if sync {
-                    self.sync_tree(&target)?;
+                    self.sync()?;
                 }
                 self.remove_marker()?;
                 if sync {
-                    self.sync_dir(&target)?;
+                    self.sync_names(&target)?;
                 }
                 Ok(target)
             }
             Place::Beside { staging, target } => {
                 self.remove_marker()?;
                 if sync {
-                    self.sync_tree(&staging)?;
+                    self.sync()?;
                 }
                 let renamed = self.fs.rename_no_replace(&staging, &target);
-                renamed.map_err(|e| io_at("giving the finished directory its name", &target, e))?;
-                if sync {
-                    // The name is the parent's.
-                    let parent = target.parent().filter(|parent| !parent.as_os_str().is_empty());
-                    self.sync_dir(parent.unwrap_or(Path::new(".")))?;
+                renamed.map_err(|e| at_target("giving the finished directory its name", &target, e))?;
+                // The name is the parent's.
+                if sync && let Err(error) = self.sync_names(parent_of(&target)) {
+                    // So that what is removed now has the name of what is not whole.
+                    drop(self.fs.rename_no_replace(&target, &staging));
+                    return Err(error);
                 }
                 Ok(target)
             }
@@ -223,6 +248,10 @@ impl Staging {
     /// the marker.
     pub(super) fn abandon(mut self) {
         self.open = OpenFiles::default();
+        // What is taken apart is not whole, also where the marker is gone already.
+        if mark(&*self.root).is_err() && matches!(self.place, Place::Inside { .. }) {
+            return;
+        }
         let mut whole = true;
         for path in std::mem::take(&mut self.files).into_values().flatten() {
             whole &= checked(&path).is_ok_and(|relative| self.root.remove_file(relative).is_ok());
@@ -239,15 +268,6 @@ impl Staging {
             // A directory that is not empty by now holds what somebody else put there.
             drop(self.fs.remove_dir(staging));
         }
-    }
-
-    fn mark_incomplete(&self) -> Result<()> {
-        let marker = Path::new(INCOMPLETE);
-        let made = self.root.create_dir(Path::new(RESERVED)).and_then(|()| {
-            let file = self.root.open(marker, OpenMode::CreateNew)?;
-            file.write_all_at(b"This directory is not whole: a recovery is under way, or was cut short.\n", 0)
-        });
-        made.map_err(|e| io_at("marking the staging directory as incomplete", marker, e))
     }
 
     fn remove_marker(&mut self) -> Result<()> {
@@ -271,12 +291,14 @@ impl Staging {
         Ok(())
     }
 
-    fn sync_tree(&self, path: &Path) -> Result<()> {
-        self.fs.sync_tree(path).map_err(|e| io_at("making the directory durable", path, e))
+    fn sync(&self) -> Result<()> {
+        // By relative paths: together with that of the target they may be longer than the system takes.
+        let synced = self.root.sync_tree(Path::new(""));
+        synced.map_err(|e| at_target("making the directory durable", self.place.directory(), e))
     }
 
-    fn sync_dir(&self, path: &Path) -> Result<()> {
-        self.fs.sync_dir(path).map_err(|e| io_at("making names durable", path, e))
+    fn sync_names(&self, path: &Path) -> Result<()> {
+        self.fs.sync_dir(path).map_err(|e| at_target("making the name of the directory durable", path, e))
     }
 
     fn path_of(&self, fnode: Fnode) -> Result<PathBuf> {
@@ -337,13 +359,40 @@ impl Staging {
     }
 }
 
+/// Opens the directory `at`, and marks it as one that is not whole. After an error no marker of ours is left.
+fn begin_marked(fs: &dyn FileSystem, at: &Path) -> Result<Arc<dyn FileSystem>> {
+    let root = fs.beneath(at).map_err(|e| at_target("opening the staging directory", at, e))?;
+    // Whoever creates the folder owns the directory: of two recoveries into one target, the second one ends here.
+    root.create_dir(Path::new(RESERVED)).map_err(|e| at_target("marking the directory", at, e))?;
+    if let Err(error) = mark(&*root) {
+        drop(root.remove_file(Path::new(INCOMPLETE)));
+        drop(root.remove_dir(Path::new(RESERVED)));
+        return Err(at_target("marking the directory", at, error));
+    }
+    Ok(root)
+}
+
+/// Puts the marker into a directory, where it is not there.
+fn mark(root: &dyn FileSystem) -> io::Result<()> {
+    match root.create_dir(Path::new(RESERVED)) {
+        Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(error),
+        _ => {}
+    }
+    let file = root.open(Path::new(INCOMPLETE), OpenMode::Create)?;
+    file.write_all_at(b"This directory is not whole: a recovery is under way, or was cut short.\n", 0)
+}
+
+fn parent_of(path: &Path) -> &Path {
+    path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."))
+}
+
 /// Tells whether `path` lies in the folder that recorders and players keep for themselves.
 pub(super) fn is_reserved(path: &LogPath) -> bool {
     path.components().next() == Some(RESERVED.as_bytes())
 }
 
 /// Returns the path relative to the root, once it is known to be safe.
-fn checked(path: &LogPath) -> Result<&Path> {
+pub(super) fn checked(path: &LogPath) -> Result<&Path> {
     path.check().map_err(|refused: InvalidPath| {
         Error::new(ErrorKind::Corrupt, "an operation names a path that cannot be used").with_source(refused)
     })?;
@@ -359,6 +408,20 @@ fn io_at(what: &'static str, path: &Path, error: io::Error) -> Error {
         _ => ErrorKind::Io,
     };
     Error::new(kind, format!("{what} ({}) failed", path.display())).with_source(error)
+}
+
+/// What is in the way of the target itself says nothing about the log.
+fn at_target(what: &'static str, path: &Path, error: io::Error) -> Error {
+    let what = format!("{what} ({}) failed", path.display());
+    match error.kind() {
+        io::ErrorKind::AlreadyExists => Error::new(ErrorKind::Invalid, what)
+            .advise("name another directory: somebody else is at work in this one")
+            .with_source(error),
+        io::ErrorKind::NotADirectory => Error::new(ErrorKind::Invalid, what)
+            .advise("name a directory whose parents are directories")
+            .with_source(error),
+        _ => Error::io(what, error),
+    }
 }
 
 /// Files held open, the least recently used of them closed first.
