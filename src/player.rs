@@ -229,6 +229,13 @@ impl Player {
         options: PlayOptions,
     ) -> Result<Self> {
         let fsm = Fsm::from_hints(hints, options.fsm)?;
+        for (path, _) in fsm.properties() {
+            path.check().map_err(|refused| {
+                Error::new(ErrorKind::InvalidHints, "hints name a property by a path that cannot be used")
+                    .in_log(fsm.last_log())
+                    .with_source(refused)
+            })?;
+        }
         let (mut opened, mut heads) = (BTreeMap::new(), BTreeMap::new());
         for log in plan::logs_of(&fsm) {
             let journal = journals.open(&log)?;
@@ -404,20 +411,28 @@ impl Play {
             Transition::Untracked => self.counts.untracked_ops += 1,
             _ => self.counts.applied_ops += 1,
         }
-        match (transition, &op.body) {
-            (Transition::Created(fnode), OpBody::Create { path }) => self.staging.create(fnode, path)?,
-            (Transition::Linked, OpBody::Link { fnode, path }) => self.staging.link(*fnode, path)?,
-            (Transition::Unlinked { .. }, OpBody::Unlink { fnode, path }) => {
-                self.staging.unlink(*fnode, path)?;
-            }
-            (Transition::Written, OpBody::Write { fnode, offset }) => {
-                self.write(op, *fnode, *offset)?;
-                return self.leave_segment(hinted);
-            }
-            _ => {}
+        if let (Transition::Written, OpBody::Write { fnode, offset }) = (transition, &op.body) {
+            self.write(op, *fnode, *offset)?;
+            return self.leave_segment(hinted);
         }
+        self.stage(op, transition)
+            .map_err(|error| error.in_log(self.reader.log()).at(begin).seq(op.seq_no))?;
         self.reader.skip(payload)?;
         self.leave_segment(hinted)
+    }
+
+    /// Changes names in the staged directory as `op` says.
+    fn stage(&mut self, op: &RecordedOp, transition: Transition) -> Result<()> {
+        match (transition, &op.body) {
+            (Transition::Created(fnode), OpBody::Create { path }) => self.staging.create(fnode, path),
+            (Transition::Linked, OpBody::Link { fnode, path }) => self.staging.link(*fnode, path),
+            (Transition::Unlinked { .. }, OpBody::Unlink { fnode, path }) => {
+                self.staging.unlink(*fnode, path)
+            }
+            // Properties are written at the end, when nobody knows any more which operation brought them.
+            (_, OpBody::Property { path, .. }) => staging::checked(path).map(drop),
+            _ => Ok(()),
+        }
     }
 
     fn write(&mut self, op: &RecordedOp, fnode: Fnode, offset: u64) -> Result<()> {
