@@ -171,6 +171,11 @@ struct Gap {
     error: Option<Error>,
 }
 
+/// The longest message that is looked for in what a torn operation promises: an operation with the longest path, and
+/// room for fields that we do not know. A property may be longer, and is not seen there. The limit keeps the cost of a
+/// header that stands every few bytes from growing with the square of the tail.
+const HIDDEN_MESSAGE_BYTES_MAX: usize = 8 << 10;
+
 /// The most bytes that are taken out of a chunk at once.
 const TAKE_BYTES_MAX: u64 = 64 << 10;
 
@@ -308,6 +313,9 @@ impl LogScan {
     /// Tells whether the frame with this message holds an operation that lies ahead of the history, and whose
     /// payload is there.
     fn is_whole_op(&self, message: Range<usize>) -> bool {
+        if message.len() > HIDDEN_MESSAGE_BYTES_MAX {
+            return false;
+        }
         let end = message.end as u64;
         let op = self.buffer.get(message).and_then(|message| decode_op(message).ok());
         op.is_some_and(|op| {
