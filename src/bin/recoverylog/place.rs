@@ -137,12 +137,20 @@ fn read(path: &Path) -> Result<Vec<u8>> {
             _ => Error::io(what, error),
         }
     };
-    let mut bytes = Vec::new();
-    let read =
-        file.and_then(|file| file.take(HINTS_BYTES_MAX + 1).read_to_end(&mut bytes)).map_err(failed)?;
-    if read as u64 > HINTS_BYTES_MAX {
+    let too_long = |actual: String| {
         let what = format!("{} is too long to be hints", path.display());
-        return Err(Error::new(ErrorKind::Invalid, what).expected("at most 1 GiB", "more"));
+        Error::new(ErrorKind::Invalid, what).expected(format_args!("at most {HINTS_BYTES_MAX} bytes"), actual)
+    };
+    let file = file.map_err(failed)?;
+    // A pipe has no length.
+    let len = file.metadata().map_err(failed)?.len();
+    if len > HINTS_BYTES_MAX {
+        return Err(too_long(format!("{len} bytes")));
+    }
+    let mut bytes = Vec::new();
+    let read = file.take(HINTS_BYTES_MAX + 1).read_to_end(&mut bytes).map_err(failed)?;
+    if read as u64 > HINTS_BYTES_MAX {
+        return Err(too_long("more".into()));
     }
     Ok(bytes)
 }

@@ -95,7 +95,10 @@ fn attempt(
 fn is_kept(fs: &dyn FileSystem, directory: &Path) -> Result<bool> {
     let failed = |error| Error::io(format!("looking at {} failed", directory.display()), error);
     match fs.metadata(directory) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
+        // Where a parent is no directory, the library says so.
+        Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => {
+            Ok(false)
+        }
         Err(error) => Err(failed(error)),
         Ok(found) if found.kind != FileKind::Directory => Ok(false),
         Ok(_) if is_incomplete(fs, directory).map_err(failed)? => {
