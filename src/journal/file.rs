@@ -288,7 +288,11 @@ impl Journals for FileJournals {
                     entries.map_err(|error| Error::io(format!("listing {}", folder.display()), error))?
                 }
             };
-            if entries.iter().any(|entry| entry.name == "head" && entry.kind == FileKind::File) {
+            let is_of_journal = |name: &Path| {
+                name == Path::new("head") || name.extension().is_some_and(|extension| extension == "open")
+            };
+            let mut of_journals = entries.iter().filter(|entry| is_of_journal(Path::new(&entry.name)));
+            if of_journals.any(|entry| entry.kind == FileKind::File) {
                 names.extend(JournalName::new(&prefix));
                 continue;
             }
@@ -340,7 +344,8 @@ fn polled_head(place: &Place) -> Result<Option<SharedHead>, JournalError> {
 }
 
 fn open_to_read(place: Place) -> Result<FileJournal, JournalError> {
-    if !place.is_file(&place.head_path())? {
+    // Where only the head is gone, the records say what is there.
+    if !place.is_file(&place.head_path())? && place.open_ids()?.is_empty() {
         return Err(JournalError::NotFound { journal: place.journal });
     }
     let source = if let Some(head) = live_head(&place, OpenMode::Read)? {
