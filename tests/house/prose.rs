@@ -239,3 +239,23 @@ fn the_example_of_the_readme_is_part_of_one_that_runs() {
     let lacking = block.lines().filter(|line| !line.is_empty() && !runs.contains(line.trim()));
     assert_none(&lacking.map(|line| format!("not in the example: {line}")).collect::<Vec<_>>());
 }
+
+#[test]
+fn the_table_of_bad_input_names_tests_that_there_are() {
+    let page = read("docs/TESTING.md");
+    let table = page.split("\n## Bad input\n").nth(1).unwrap().split("\n## ").next().unwrap();
+    let (mut module, mut named, mut broken) = (String::new(), 0, Vec::new());
+    for quoted in table.split('`').skip(1).step_by(2) {
+        let Some((file, test)) = quoted.split_once("::") else { continue };
+        if !file.is_empty() {
+            module = file.replace("b/", "bad_input/");
+        }
+        let file = format!("tests/{module}.rs");
+        named += 1;
+        if !root().join(&file).exists() || !read(&file).contains(&format!("\nfn {test}")) {
+            broken.push(format!("docs/TESTING.md: there is no test {test} in {file}"));
+        }
+    }
+    assert!(named > 50, "{named}");
+    assert_none(&broken);
+}
