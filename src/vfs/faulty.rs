@@ -212,6 +212,18 @@ impl<F: FileSystem + ?Sized> FaultyFs<F> {
         self.faults.lock().counts.clone()
     }
 
+    /// Returns the number of steps so far: calls of every kind, and looks at shared words.
+    pub fn steps(&self) -> u64 {
+        self.faults.steps.load(Ordering::SeqCst)
+    }
+
+    /// Stops once before the step that comes after `steps` more, does `meanwhile`, and goes on: a process that is
+    /// stopped at that point, while others are not. A later call replaces a stop that is still to come.
+    pub fn stop_before(&self, steps: u64, meanwhile: impl FnOnce() + Send + 'static) {
+        let stop = Stop { at: self.steps().saturating_add(steps), meanwhile: Box::new(meanwhile) };
+        *self.faults.stop() = Some(stop);
+    }
+
     /// Tells whether a crash was injected.
     pub fn has_crashed(&self) -> bool {
         self.faults.crashed.load(Ordering::SeqCst)
@@ -391,6 +403,7 @@ struct FaultyWords {
 
 impl SharedWords for FaultyWords {
     fn word(&self, index: usize) -> Option<&AtomicU64> {
+        self.faults.step();
         if !self.faults.crashed.load(Ordering::SeqCst) {
             return self.inner.word(index);
         }
@@ -423,6 +436,20 @@ struct Faults {
     state: Mutex<State>,
     /// Is never notified: a pause that a thread can take.
     never: Condvar,
+    steps: AtomicU64,
+    stop: Mutex<Option<Stop>>,
+}
+
+/// What others do while this process is stopped.
+struct Stop {
+    at: u64,
+    meanwhile: Box<dyn FnOnce() + Send>,
+}
+
+impl fmt::Debug for Stop {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Stop").field("at", &self.at).finish_non_exhaustive()
+    }
 }
 
 #[derive(Debug, Default)]
@@ -452,8 +479,22 @@ impl Faults {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Fails after a crash.
+    fn stop(&self) -> MutexGuard<'_, Option<Stop>> {
+        self.stop.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Counts a step, and makes the stop that is due before it.
+    fn step(&self) {
+        let step = self.steps.fetch_add(1, Ordering::SeqCst);
+        let due = self.stop().take_if(|stop| stop.at <= step);
+        if let Some(stop) = due {
+            (stop.meanwhile)();
+        }
+    }
+
+    /// Counts a call, and fails it after a crash.
     fn check(&self, effect: Effect) -> io::Result<()> {
+        self.step();
         if self.crashed.load(Ordering::SeqCst) {
             return Err(injected(effect, self.lock().changes, Fault::Crash));
         }

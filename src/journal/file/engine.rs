@@ -278,16 +278,22 @@ impl Engine {
 
     /// Moves to the open file that the head word names, and along its records up to there.
     fn follow(&mut self, check: bool) -> Result<HeadWord, JournalError> {
-        let mut word = self.head.load();
-        while word.file != self.current.file.header.id {
-            self.release();
-            let file = OpenFile::open_named_by(&self.place, &self.head, OpenMode::ReadWrite)?;
-            self.current = Current::new(file, false);
-            word = self.head.load();
+        loop {
+            let mut word = self.head.load();
+            while word.file != self.current.file.header.id {
+                self.release();
+                let file = OpenFile::open_named_by(&self.place, &self.head, OpenMode::ReadWrite)?;
+                self.current = Current::new(file, false);
+                word = self.head.load();
+            }
+            let current = &mut self.current;
+            match current.file.advance(&self.place, &mut current.mark, word.len, check) {
+                Ok(()) => return Ok(word),
+                // Out of use by now, and the records go when it is sealed.
+                Err(_) if self.head.load().file != word.file => {}
+                Err(error) => return Err(error),
+            }
         }
-        let current = &mut self.current;
-        current.file.advance(&self.place, &mut current.mark, word.len, check)?;
-        Ok(word)
     }
 
     fn refuse_frozen(&mut self, word: HeadWord) -> Result<(), JournalError> {
@@ -313,14 +319,14 @@ impl Engine {
         let old = &self.current;
         let newest = self.place.open_ids()?.into_iter().max().unwrap_or(0).max(word.file);
         let header = Header {
-            id: newest + 1,
+            id: self.head.give_id(newest),
             previous: word.file,
             begin: old.file.offset(word.len),
             geometry: Geometry::for_content(bytes.max(self.settings.fragment_bytes)),
             fruitless: if word.len > 0 { 0 } else { old.file.header.fruitless.saturating_add(1) },
             registers: old.mark.registers.clone(),
         };
-        let file = recover::create(&self.place, header)?;
+        let Some(file) = recover::create_as(&self.place, header)? else { return Ok(false) };
         if !self.head.exchange(word, HeadWord::new(file.header.id, 0)) {
             self.place.remove(&self.place.open_path(file.header.id))?;
             return Ok(false);

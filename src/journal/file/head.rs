@@ -9,8 +9,8 @@ use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::time::Duration;
 
 use super::layout::{
-    BOOT_WORD, CHECK_WORD, FLOOR_WORD, HEAD_MAGIC, HEAD_WORD, HeadWord, LOST_WORD, MAGIC_WORD, MOVES_WORD,
-    TURN_WORD, WISH_WORD, boot_words, head_check, lost_mark,
+    BOOT_WORD, CHECK_WORD, FLOOR_WORD, GIVEN_WORD, HEAD_MAGIC, HEAD_WORD, HeadWord, LOST_WORD, MAGIC_WORD,
+    MOVES_WORD, TURN_WORD, WISH_WORD, boot_words, head_check, lost_mark,
 };
 use crate::clock::Deadline;
 use crate::vfs::{File, SharedWords};
@@ -52,6 +52,7 @@ impl SharedHead {
         self.set(MAGIC_WORD, 0);
         self.set(HEAD_WORD, head.pack());
         self.set(FLOOR_WORD, head.pack());
+        self.set(GIVEN_WORD, head.file);
         let [low, high] = boot_words(boot);
         self.set(BOOT_WORD, low);
         self.set(BOOT_WORD + 1, high);
@@ -94,6 +95,20 @@ impl SharedHead {
         }
         self.wake();
         true
+    }
+
+    /// Gives a file id that is larger than `newest`, and that nobody else is given in this boot: whoever stopped before
+    /// it made its file must not make one in the place of another's, however late it goes on.
+    pub(super) fn give_id(&self, newest: u64) -> u64 {
+        let next = |given: u64| given.max(newest).saturating_add(1);
+        let Some(word) = self.0.word(GIVEN_WORD) else { return next(newest) };
+        let mut given = word.load(Ordering::Acquire);
+        loop {
+            match word.compare_exchange(given, next(given), Ordering::AcqRel, Ordering::Acquire) {
+                Ok(_) => return next(given),
+                Err(now) => given = now,
+            }
+        }
     }
 
     /// Returns what [`SharedHead::wait`] needs; to be had before the head is looked at.

@@ -5,11 +5,11 @@
 //!
 //! ```text
 //! head, 64-bit words
-//!  0         1            3                    8      9       10      11        16     17
-//! +---------+------------+-----------------+--+------+-------+-------+------+--+------+------+
-//! | magic   | boot id    | CRC-32C of      |  | head | floor | moves | lost |  | turn | wish |
-//! |         | (2 words)  | words 0 to 2    |  |      |       |       |      |  |      |      |
-//! +---------+------------+-----------------+--+------+-------+-------+------+--+------+------+
+//!  0         1            3                    8      9       10      11     12         16     17
+//! +---------+------------+-----------------+--+------+-------+-------+------+-------+--+------+------+
+//! | magic   | boot id    | CRC-32C of      |  | head | floor | moves | lost | given |  | turn | wish |
+//! |         | (2 words)  | words 0 to 2    |  |      |       |       |      | id    |  |      |      |
+//! +---------+------------+-----------------+--+------+-------+-------+------+-------+--+------+------+
 //! head word, and floor
 //!  63                     35  34     33                             0
 //! +-------------------------+--------+-------------------------------+
@@ -68,6 +68,8 @@ pub(super) const FLOOR_WORD: usize = 9;
 pub(super) const MOVES_WORD: usize = 10;
 /// Index of the word that holds the check of a boot in which names were lost, [`lost_mark`].
 pub(super) const LOST_WORD: usize = 11;
+/// Index of the word that holds the last file id that was given to somebody; zero before the first.
+pub(super) const GIVEN_WORD: usize = 12;
 /// Index of the word that changes when a lock was given up for others.
 pub(super) const TURN_WORD: usize = 16;
 /// Index of the word that is not zero while somebody waits for the lock.

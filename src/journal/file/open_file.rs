@@ -54,7 +54,8 @@ pub(super) enum Step {
 }
 
 impl OpenFile {
-    /// Makes the file that `header` describes, locked, durable and with its name; `None` where the id is taken.
+    /// Makes the file that `header` describes, locked, durable and with its name; `None` where the id is taken, or the
+    /// file was cleared away while it was made, because another one came into use.
     pub(super) fn create(place: &Place, header: Header) -> Result<Option<Self>, JournalError> {
         let id = header.id;
         let failed = |error| place.io(format!("making {}", place.open_path(id).display()), error);
@@ -83,7 +84,10 @@ impl OpenFile {
             if !file.try_lock(LockMode::Exclusive)? {
                 return Err(io::Error::from(io::ErrorKind::AlreadyExists));
             }
-            place.fs.rename_no_replace(&new, &open)
+            place.fs.rename_no_replace(&new, &open).map_err(|error| match error.kind() {
+                io::ErrorKind::NotFound => io::ErrorKind::AlreadyExists.into(),
+                _ => error,
+            })
         };
         if let Err(error) = filled() {
             // Best effort: leftovers are removed after the next boot.
@@ -93,14 +97,24 @@ impl OpenFile {
         Ok(Some(Self { header, file }))
     }
 
-    /// Opens a file and reads its header; `None` where there is no such file.
+    /// Opens a file and reads its header; `None` where there is no such file, or it lost its name meanwhile.
     pub(super) fn open(place: &Place, id: u64, mode: OpenMode) -> Result<Option<Self>, JournalError> {
         let path = place.open_path(id);
-        let failed = |error| place.io(format!("opening {}", path.display()), error);
         let file = match place.fs.open(&path, mode) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-            file => file.map_err(failed)?,
+            file => file.map_err(|error| place.io(format!("opening {}", path.display()), error))?,
         };
+        match Self::read_header(place, id, &*file) {
+            Ok(header) => Ok(Some(Self { header, file })),
+            // A file that is sealed loses its name first, and then what is read here.
+            Err(_) if !place.exists(&path)? => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    fn read_header(place: &Place, id: u64, file: &dyn File) -> Result<Header, JournalError> {
+        let path = place.open_path(id);
+        let failed = |error| place.io(format!("opening {}", path.display()), error);
         let broken = |what: &str, actual: u64| {
             let file = path.display();
             place.corrupt(Offset::ZERO, format!("the open file {file}: {what}"), "a valid file", actual)
@@ -118,7 +132,7 @@ impl OpenFile {
         if header.id != id {
             return Err(broken("the header names another file", header.id));
         }
-        Ok(Some(Self { header, file }))
+        Ok(header)
     }
 
     /// Opens the file that the head word names.

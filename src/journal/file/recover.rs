@@ -218,16 +218,20 @@ pub(super) fn recover(
 }
 
 /// Makes the open file that `header` describes, under its id or the next free one.
-pub(super) fn create(place: &Place, mut header: Header) -> Result<OpenFile, JournalError> {
+fn create(place: &Place, mut header: Header) -> Result<OpenFile, JournalError> {
     loop {
-        if header.id > FILE_ID_MAX {
-            return Err(
-                place.not_allowed("every file id of this boot is used up; they start over with the next")
-            );
-        }
-        if let Some(file) = OpenFile::create(place, header.clone())? {
+        if let Some(file) = create_as(place, header.clone())? {
             return Ok(file);
         }
         header.id += 1;
     }
+}
+
+/// Makes the open file that `header` describes; `None` as [`OpenFile::create`].
+pub(super) fn create_as(place: &Place, header: Header) -> Result<Option<OpenFile>, JournalError> {
+    if header.id > FILE_ID_MAX {
+        let what = "every file id of this boot is used up; they start over with the next";
+        return Err(place.not_allowed(what));
+    }
+    OpenFile::create(place, header)
 }

@@ -91,7 +91,11 @@ pub(super) fn seal(place: &Place, link: &Link, how: &How) -> Result<(), JournalE
         place.remove(&open_path)?;
         return place.sync_state();
     }
-    let sum = checked_sum(place, link)?;
+    let sum = match checked_sum(place, link) {
+        // Sealed by another process meanwhile, which takes the records away.
+        Err(_) if !place.exists(&open_path)? => return Ok(()),
+        sum => sum?,
+    };
     let sealed = Sealed { begin: link.file.header.begin, end: link.end(), sum };
     let (file, locked) = match how {
         How::Held(held) => (&held.file, true),
@@ -273,7 +277,10 @@ fn remove_strays(place: &Place, newest: u64) -> Result<(), JournalError> {
             StateName::New(id) if id < newest => place.remove(&place.new_path(id))?,
             StateName::Open(id) if id < newest => {
                 let Some(file) = OpenFile::open(place, id, OpenMode::Read)? else { continue };
-                let step = file.walk().step(&file.start()).map_err(|error| file.read_failed(place, error))?;
+                let step = match file.walk().step(&file.start()) {
+                    Err(_) if !place.exists(&place.open_path(id))? => continue,
+                    step => step.map_err(|error| file.read_failed(place, error))?,
+                };
                 // A file with commits that nobody continued is for recovery to judge.
                 if matches!(step, Step::Record(..)) {
                     continue;

@@ -4,6 +4,7 @@
 
 mod crash;
 mod damage;
+mod stopped;
 
 use std::sync::mpsc;
 

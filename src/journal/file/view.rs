@@ -101,22 +101,34 @@ impl View {
     pub(super) fn head(&self) -> Result<Head, JournalError> {
         let mut state = self.lock();
         match state.source.clone() {
-            Source::Live(head) => {
+            Source::Live(head) => loop {
                 let word = self.follow(&mut state, &head)?;
                 let Some((file, mark)) = &mut state.current else {
                     return Err(self.place.unavailable("the open file"));
                 };
-                file.advance(&self.place, mark, word.len, false)?;
-                Ok(Head::new(file.offset(mark.len), mark.registers.clone()))
-            }
+                match file.advance(&self.place, mark, word.len, false) {
+                    Ok(()) => return Ok(Head::new(file.offset(mark.len), mark.registers.clone())),
+                    // Out of use by now, and the records go when it is sealed.
+                    Err(_) if head.load().file != word.file => {}
+                    Err(error) => return Err(error),
+                }
+            },
             Source::Still(survey) => Ok(Head::new(survey.head, survey.registers.clone())),
         }
     }
 
     /// Checks the content of the open file against its commits.
     pub(super) fn check(&self) -> Result<(), JournalError> {
-        let Some(link) = self.now()?.current() else { return Ok(()) };
-        link.file.advance(&self.place, &mut link.file.start(), link.len, true)
+        loop {
+            let Some(link) = self.now()?.current() else { return Ok(()) };
+            let checked = link.file.advance(&self.place, &mut link.file.start(), link.len, true);
+            // One that is out of use by now may be cut to what counts, without its records.
+            let is_current =
+                |now: Now| now.current().is_some_and(|now| now.file.header.id == link.file.header.id);
+            if checked.is_ok() || is_current(self.now()?) {
+                return checked;
+            }
+        }
     }
 
     /// Returns the open files up to `now`, in order of their offsets.
