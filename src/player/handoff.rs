@@ -202,8 +202,9 @@ impl Handoff<'_> {
             let no_op = self.no_op()?;
             if misses == MISSES_MAX {
                 // It may come too late for its place in the history. Its union stops the old writer, whose
-                // next append fails its check, and then the head stands still.
-                misses += 1;
+                // next append fails its check, and then the head stands still. Should the register be lost
+                // meanwhile, it is set again after as many races.
+                misses = 0;
                 self.append(&Append::new(no_op).union_author(self.author))?;
                 continue;
             }
@@ -211,6 +212,7 @@ impl Handoff<'_> {
                 Some(appended) => return self.read_back(appended.end),
                 None => misses += 1,
             }
+            self.check_deadline("each time another append came before the hand-off")?;
         }
     }
 

@@ -11,6 +11,7 @@ use crate::journal::{
 };
 use crate::recorder::{Recorder, RecorderOptions};
 use crate::vfs::MemoryFs;
+use crate::wire::MAGIC;
 
 fn log() -> JournalName {
     JournalName::new("acme/orders").unwrap()
@@ -120,4 +121,122 @@ fn a_hand_off_waits_for_no_step_of_the_journal_past_its_own_deadline() {
     *latest.lock().unwrap() = None;
     drop(follower.promote(author(2), deadline).unwrap());
     assert!(latest.lock().unwrap().unwrap() <= deadline);
+}
+
+fn memory() -> MemoryJournals {
+    MemoryJournals::new()
+}
+
+fn by(hints: &FsmHints, journals: &dyn Journals) -> Result<Player> {
+    let options = PlayOptions { parallelism: 1, ..PlayOptions::default() };
+    Player::new(journals, hints, Arc::new(MemoryFs::new()), Path::new("/played"), options)
+}
+
+fn whole() -> FsmHints {
+    FsmHints::empty(log())
+}
+
+fn soon() -> Deadline {
+    Deadline::after(Duration::from_secs(20))
+}
+
+/// Takes the log over, and records on.
+fn take_over(journals: &MemoryJournals, number: u32, options: RecorderOptions) -> Recorder {
+    let played = by(&whole(), journals).unwrap().follow().unwrap().promote(author(number), soon()).unwrap();
+    Recorder::new(journals.journal(&log()), played.fsm, played.position, author(number), options).unwrap()
+}
+
+fn create(recorder: &Recorder, path: &str) {
+    let file = recorder.create(&LogPath::from_bytes(path.as_bytes())).unwrap();
+    recorder.write(file, 0, b"content").unwrap();
+}
+
+fn hints(recorder: &Recorder) -> FsmHints {
+    recorder.take_hints().unwrap().wait(soon()).unwrap()
+}
+
+/// A journal whose writer wins every race against other appends, and which forgets its registers some times when they
+/// are claimed by one that names no offset.
+#[derive(Debug)]
+struct Contested {
+    inner: Arc<crate::journal::MemoryJournal>,
+    writer: Recorder,
+    forgets: Mutex<u32>,
+}
+
+impl Journal for Contested {
+    fn name(&self) -> &JournalName {
+        self.inner.name()
+    }
+
+    fn capabilities(&self) -> Capabilities {
+        self.inner.capabilities()
+    }
+
+    fn submit(&self, append: Append) -> Completion<Appended, JournalError> {
+        let claims = append.at.is_none();
+        if self.writer.no_op().is_ok() {
+            drop(self.writer.barrier().and_then(|mut barrier| barrier.wait(soon())));
+        }
+        let submitted = self.inner.submit(append);
+        let mut forgets = self.forgets.lock().unwrap();
+        if claims && *forgets > 0 {
+            *forgets -= 1;
+            self.inner.lose_registers();
+        }
+        submitted
+    }
+
+    fn head(&self, deadline: Deadline) -> Result<Head, JournalError> {
+        self.inner.head(deadline)
+    }
+
+    fn read(&self, range: ReadRange) -> Result<Box<dyn JournalReader>, JournalError> {
+        self.inner.read(range)
+    }
+
+    fn fragments(&self, deadline: Deadline) -> Result<Vec<Fragment>, JournalError> {
+        self.inner.fragments(deadline)
+    }
+
+    fn prune(&self, fragments: &[Fragment], deadline: Deadline) -> Result<(), JournalError> {
+        self.inner.prune(fragments, deadline)
+    }
+}
+
+#[derive(Debug)]
+struct One(Arc<Contested>);
+
+impl Journals for One {
+    fn open(&self, _name: &JournalName) -> Result<Arc<dyn Journal>, JournalError> {
+        Ok(Arc::<Contested>::clone(&self.0))
+    }
+
+    fn list(&self) -> Result<Vec<JournalName>> {
+        Ok(vec![log()])
+    }
+}
+
+/// Hands a log over whose writer goes on all the while, and whose registers are forgotten so many times.
+fn contest(forgets: u32, deadline: Deadline) -> (Result<Played>, Recorder) {
+    let journals = memory();
+    let writer = take_over(&journals, 1, RecorderOptions::default());
+    let forgets = Mutex::new(forgets);
+    let contested = Contested { inner: journals.journal(&log()), writer: writer.clone(), forgets };
+    let follower = by(&whole(), &One(Arc::new(contested))).unwrap().follow().unwrap();
+    (follower.promote(author(2), deadline), writer)
+}
+
+#[test]
+fn a_hand_off_stops_a_busy_writer_again_where_its_register_was_lost() {
+    let (promoted, writer) = contest(2, soon());
+    drop(promoted.unwrap());
+    assert_eq!(writer.failure().unwrap().kind(), ErrorKind::Fenced);
+}
+
+#[test]
+fn a_hand_off_that_loses_every_race_ends_at_its_deadline() {
+    let (promoted, writer) = contest(u32::MAX, Deadline::after(Duration::from_millis(20)));
+    assert_eq!(promoted.unwrap_err().kind(), ErrorKind::Unavailable);
+    assert!(writer.failure().is_none());
 }
