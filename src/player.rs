@@ -156,6 +156,17 @@ pub enum Warning {
         /// The file.
         fnode: Fnode,
     },
+    /// An operation lies ahead of the history, and continues nothing that was read. It is of a writer who lost its
+    /// role in a part of the log that the hints leave out, or bytes before it are missing. A play by older hints, or
+    /// by none, can tell.
+    Unconnected {
+        /// The log.
+        log: JournalName,
+        /// Where the operation begins.
+        offset: Offset,
+        /// The operation.
+        seq_no: SeqNo,
+    },
 }
 
 impl fmt::Display for Warning {
@@ -180,6 +191,13 @@ impl fmt::Display for Warning {
             Self::DamagedDeadPayload { log, offset, seq_no, fnode } => {
                 write!(f, "log {log}, offset {offset}: payload of seq-no {seq_no} is damaged; ")?;
                 write!(f, "its file {fnode} is dead, so nothing is lost")
+            }
+            Self::Unconnected { log, offset, seq_no } => {
+                write!(
+                    f,
+                    "log {log}, offset {offset}: seq-no {seq_no} lies ahead and continues nothing that was "
+                )?;
+                write!(f, "read; a play without hints can tell whether operations before it are missing")
             }
         }
     }
@@ -305,6 +323,8 @@ struct Play {
     junk_since: Option<Offset>,
     /// The wait between two looks at a log that is followed and cannot wait by itself.
     pause: Option<Arc<Pause>>,
+    /// What lay ahead of the history and continued nothing, before a no-op of ours was accepted in its place.
+    unconnected: Option<Warning>,
     /// What ended a play that follows its log.
     failed: Option<Error>,
 }
@@ -345,6 +365,7 @@ impl Play {
             next_progress_bytes: 0,
             junk_since: None,
             pause: None,
+            unconnected: None,
             failed: None,
         })
     }
@@ -497,6 +518,7 @@ impl Play {
         let mut warnings = self.judge_payloads()?;
         self.check_tail()?;
         warnings.extend(self.tail_warning());
+        warnings.extend(self.unconnected_now().or_else(|| self.unconnected.take()));
         let directory = self.staging.finish(self.fsm.properties(), self.options.sync)?;
         self.report_done();
         Ok(Played {
@@ -507,6 +529,12 @@ impl Play {
             counts: self.counts,
             warnings,
         })
+    }
+
+    /// Returns what lies ahead of the history and continues nothing.
+    fn unconnected_now(&self) -> Option<Warning> {
+        let (offset, seq_no) = self.judge.unconnected()?;
+        Some(Warning::Unconnected { log: self.reader.log().clone(), offset, seq_no })
     }
 
     /// Fails where the payload of a live file is damaged.

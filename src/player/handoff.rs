@@ -2,7 +2,8 @@
 //!
 //! *Invariants.* A hand-off has happened once our own no-op was read back as the last accepted operation; from
 //! then on the register names us, and what the old writer appends continues no history. Nothing is injected
-//! behind a torn operation, which would swallow it for other readers.
+//! behind a torn operation, which would swallow it for other readers, nor behind a damaged one, in whose place it
+//! would be accepted.
 //!
 //! *Does not* decide who may take over.
 
@@ -199,6 +200,11 @@ impl Handoff<'_> {
         let mut misses = 0;
         loop {
             let head = self.read_to_head()?;
+            // Our own no-op would be accepted in the place of what is damaged, and hide it for good.
+            if let Some(damage) = self.play.judge.unresolved_damage() {
+                return Err(damage);
+            }
+            self.play.unconnected = self.play.unconnected_now();
             let no_op = self.no_op()?;
             if misses == MISSES_MAX {
                 // It may come too late for its place in the history. Its union stops the old writer, whose

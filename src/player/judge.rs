@@ -2,7 +2,8 @@
 //!
 //! *Invariants.* Junk, frames that hold no operation, and operations of dead branches are counted and passed
 //! over. An operation that continues the accepted history, and asks for what that history does not allow, ends
-//! the play. So does one that proves that operations between it and the accepted history are not there.
+//! the play. So does one that proves that operations between it and the accepted history are not there. One that may
+//! be either is remembered, to be told.
 //!
 //! *Does not* apply anything.
 
@@ -27,6 +28,8 @@ pub(super) struct Judge {
     branches: Branches,
     /// The first sign of damage since the last accepted operation.
     damage: Option<Error>,
+    /// The first operation since then that lies ahead of the history and continues nothing that was seen.
+    unconnected: Option<(Offset, SeqNo)>,
 }
 
 impl Judge {
@@ -38,6 +41,7 @@ impl Judge {
             recent_author: None,
             branches: Branches::default(),
             damage: None,
+            unconnected: None,
         }
     }
 
@@ -46,6 +50,7 @@ impl Judge {
         if self.damage.is_some() {
             self.damage = None;
         }
+        self.unconnected = None;
         let author = fsm.last_author();
         if author != self.recent_author {
             self.recent_author = author;
@@ -104,8 +109,11 @@ impl Judge {
                     .expected(expected, actual)
             });
         }
-        if fsm.hinted_segment().is_none() && self.proves_a_gap(fsm, op) {
-            return Err(self.gap(fsm, op, log, at));
+        if fsm.hinted_segment().is_none() && self.is_unconnected(fsm, op) {
+            if self.is_witness(op) {
+                return Err(self.gap(fsm, op, log, at));
+            }
+            self.unconnected.get_or_insert((at, op.seq_no));
         }
         self.remember(fsm, op, message);
         Ok(())
@@ -116,15 +124,25 @@ impl Judge {
         self.damage.clone()
     }
 
-    /// Tells whether `op` lies ahead of the accepted history, and continues neither it nor a branch that was
-    /// seen. Where hints left out a part of the log, a branch may have begun there. Then only an operation of a
-    /// writer is proof of whom an accepted operation was read since: a branch of its begins behind that one.
-    fn proves_a_gap(&self, fsm: &Fsm, op: &RecordedOp) -> bool {
+    /// Returns the operation that may be of a dead branch or of the history with bytes missing before it, where no
+    /// accepted operation followed.
+    pub(super) const fn unconnected(&self) -> Option<(Offset, SeqNo)> {
+        self.unconnected
+    }
+
+    /// Tells whether `op` lies ahead of the accepted history, and continues neither it nor a branch that was seen.
+    fn is_unconnected(&self, fsm: &Fsm, op: &RecordedOp) -> bool {
         op.author.is_some()
             && op.seq_no >= fsm.next_seq_no()
             && !self.branches.forgot()
             && !self.branches.contains((op.seq_no, op.checksum))
-            && (self.whole || op.author.is_some_and(|author| self.witnessed.contains(&author)))
+    }
+
+    /// Tells whether an unconnected operation proves that bytes are missing. Where hints left out a part of the log, a
+    /// branch may have begun there. Then only an operation of a writer is proof of whom an accepted operation was
+    /// read since: a branch of its begins behind that one.
+    fn is_witness(&self, op: &RecordedOp) -> bool {
+        self.whole || op.author.is_some_and(|author| self.witnessed.contains(&author))
     }
 
     fn gap(&self, fsm: &Fsm, op: &RecordedOp, log: &JournalName, at: Offset) -> Error {

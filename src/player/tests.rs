@@ -240,3 +240,54 @@ fn a_hand_off_that_loses_every_race_ends_at_its_deadline() {
     assert_eq!(promoted.unwrap_err().kind(), ErrorKind::Unavailable);
     assert!(writer.failure().is_none());
 }
+
+#[test]
+fn a_hand_off_does_not_take_the_place_of_a_damaged_operation() {
+    let journals = memory();
+    let journal = journals.journal(&log());
+    create(&take_over(&journals, 1, RecorderOptions::default()), "/file");
+    let head = journal.head(soon()).unwrap().offset;
+    let begins = (0..head.get()).rev().find(|&at| byte(&journal, at) == MAGIC[0]).unwrap();
+    assert!(journal.corrupt_byte(Offset::new(begins + HEADER_BYTES as u64).unwrap(), 0xff));
+
+    let restored = by(&whole(), &journals).unwrap().restore().unwrap_err();
+    let promoted = by(&whole(), &journals).unwrap().follow().unwrap().promote(author(2), soon()).unwrap_err();
+    assert_eq!((restored.kind(), promoted.kind()), (ErrorKind::Corrupt, ErrorKind::Corrupt));
+    assert_eq!(journal.head(soon()).unwrap().offset, head, "nothing was appended");
+}
+
+fn byte(journal: &crate::journal::MemoryJournal, at: u64) -> u8 {
+    let begin = Offset::new(at).unwrap();
+    let mut reader = journal.read(ReadRange::bounded(begin, begin.saturating_add(1))).unwrap();
+    match reader.next(soon()).unwrap() {
+        ReadStep::Chunk(crate::journal::Chunk::Bytes { bytes, .. }) => bytes[0],
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn a_play_by_hints_warns_of_operations_that_continue_nothing_it_read() {
+    let journals = memory();
+    let journal = journals.journal(&log());
+    let first = take_over(&journals, 1, RecorderOptions::default());
+    create(&first, "/dead");
+    first.unlink(&LogPath::from_bytes(b"/dead")).unwrap();
+    create(&first, "/kept");
+    let hints = hints(&first);
+    let damaged = journal.head(soon()).unwrap().offset;
+    create(&take_over(&journals, 2, RecorderOptions::default()), "/later");
+    // The magic of the hand-off of the second writer.
+    assert!(journal.corrupt_byte(damaged, 1));
+
+    let unconnected = |played: Played| {
+        played
+            .warnings
+            .iter()
+            .any(|warning| matches!(warning, Warning::Unconnected { offset, .. } if *offset > damaged))
+    };
+    assert!(unconnected(by(&hints, &journals).unwrap().restore().unwrap()));
+    assert!(unconnected(
+        by(&hints, &journals).unwrap().follow().unwrap().promote(author(3), soon()).unwrap()
+    ));
+    assert_eq!(by(&whole(), &journals).unwrap().restore().unwrap_err().kind(), ErrorKind::Corrupt);
+}
