@@ -81,6 +81,7 @@ pub struct Fsm {
     properties: BTreeMap<LogPath, Bytes>,
     hinted_segments: VecDeque<Segment>,
     hinted_fnodes: VecDeque<Fnode>,
+    last_mark_nanos: Option<i64>,
 }
 
 /// What an accepted operation did.
@@ -121,6 +122,7 @@ impl Fsm {
             properties: BTreeMap::new(),
             hinted_segments: VecDeque::new(),
             hinted_fnodes: VecDeque::new(),
+            last_mark_nanos: None,
         }
     }
 
@@ -134,6 +136,7 @@ impl Fsm {
         let mut fsm = Self { options, ..Self::new(log) };
         fsm.hinted_segments = flat.segments.into_vec().into();
         fsm.hinted_fnodes = flat.fnodes.into();
+        fsm.last_mark_nanos = hints.as_of.map(|as_of| as_of.unix_nanos);
         fsm.properties = hints
             .properties
             .iter()
@@ -163,6 +166,7 @@ impl Fsm {
             OpBody::NoOp => Transition::NoOp,
         };
 
+        self.last_mark_nanos = self.last_mark_nanos.max(op.mark.as_ref().map(|mark| mark.unix_nanos));
         self.extend_run(op, author, checksum, span);
         match (transition, &op.body) {
             (Transition::Created(fnode), _)
@@ -206,6 +210,12 @@ impl Fsm {
     /// Returns the author of the operation accepted last.
     pub fn last_author(&self) -> Option<Author> {
         self.runs.last().map(|run| run.author)
+    }
+
+    /// Returns the latest time of a mark, and of the hints that the history began with; in nanoseconds since the Unix
+    /// epoch.
+    pub const fn last_mark_nanos(&self) -> Option<i64> {
+        self.last_mark_nanos
     }
 
     /// Returns the segment that the next accepted operation lies in, while hinted segments remain.

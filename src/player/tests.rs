@@ -291,3 +291,23 @@ fn a_play_by_hints_warns_of_operations_that_continue_nothing_it_read() {
     ));
     assert_eq!(by(&whole(), &journals).unwrap().restore().unwrap_err().kind(), ErrorKind::Corrupt);
 }
+
+#[derive(Debug)]
+struct At(i64);
+
+impl crate::Clock for At {
+    fn unix_nanos(&self) -> i64 {
+        self.0
+    }
+}
+
+#[test]
+fn a_mark_is_never_earlier_than_that_of_the_writer_before() {
+    let journals = memory();
+    let at = |nanos| RecorderOptions::default().clock(Arc::new(At(nanos)));
+    let first = take_over(&journals, 1, at(2_000));
+    create(&first, "/file");
+    assert_eq!(hints(&first).as_of.unwrap().unix_nanos, 2_000);
+    let second = take_over(&journals, 2, at(1_000));
+    assert_eq!(hints(&second).as_of.unwrap().unix_nanos, 2_000);
+}

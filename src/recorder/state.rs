@@ -78,6 +78,7 @@ impl State {
             Position { offset: head, next_seq_no: fsm.next_seq_no(), next_checksum: fsm.next_checksum() };
         Self {
             pending: Batch::new(Vec::new(), committed.next_seq_no, committed.next_checksum),
+            last_mark_nanos: fsm.last_mark_nanos().unwrap_or(i64::MIN),
             fsm,
             committed,
             in_flight: None,
@@ -87,7 +88,6 @@ impl State {
             registers: if fork { Registers::Take } else { Registers::Claim },
             failed: None,
             spare: Vec::new(),
-            last_mark_nanos: i64::MIN,
             counters: RecorderCounters::default(),
         }
     }

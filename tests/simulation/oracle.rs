@@ -52,8 +52,8 @@ pub(crate) struct History {
     twins: BTreeSet<SeqNo>,
     /// Authors whom another one followed.
     retired: BTreeSet<u32>,
-    /// The latest mark of each author.
-    marks: BTreeMap<u32, i64>,
+    /// The latest mark.
+    mark: i64,
 }
 
 impl History {
@@ -130,7 +130,7 @@ impl History {
             return Err(format!("an operation of an author who was fenced is accepted: {op:?}"));
         }
         if let Some(mark) = mark {
-            let before = self.marks.insert(op.author, mark).unwrap_or(i64::MIN);
+            let before = std::mem::replace(&mut self.mark, mark);
             if mark < before {
                 return Err(format!("a mark goes back in time, from {before} to {mark}: {op:?}"));
             }
