@@ -247,7 +247,10 @@ impl World {
         self.net.event("the machine of the hints loses power", String::new);
         let seed = self.net.lock().random.next();
         let mut cluster = self.lock();
-        cluster.hint_disk = cluster.hint_disk.crash_image(CrashPlan::Seeded(seed));
+        cluster.hint_disk = match self.net.planted {
+            Planted::HintsNotDurable => MemoryFs::new(),
+            _ => cluster.hint_disk.crash_image(CrashPlan::Seeded(seed)),
+        };
         self.check_hint_store(&mut cluster)
     }
 

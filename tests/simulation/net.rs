@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, MutexGuard};
 use bytes::Bytes;
 use recoverylog::completion::Completer;
 use recoverylog::journal::{
-    Append, Appended, Journal, JournalError, MemoryJournal, MemoryJournals, RegisterSet,
+    Append, Appended, Head, Journal, JournalError, MemoryJournal, MemoryJournals, RegisterSet,
 };
 use recoverylog::wire::{Step, decode_frame, decode_op};
 use recoverylog::{Clock, Deadline, JournalName, Offset};
@@ -87,6 +87,8 @@ pub(crate) struct NetState {
     pub(crate) registers: Vec<RegisterSet>,
     /// Bytes from here on are taken back, by a planted bug.
     take_back: Option<(Offset, Offset)>,
+    /// Where the last append begins: the head before it.
+    before: Offset,
     pub(crate) tally: Tally,
     pub(crate) schedule: Vec<String>,
 }
@@ -121,6 +123,7 @@ impl Net {
                 claims: Vec::new(),
                 registers: vec![RegisterSet::EMPTY],
                 take_back: None,
+                before: Offset::ZERO,
                 tally: Tally::new(),
                 schedule: Vec::new(),
             }),
@@ -203,6 +206,7 @@ impl Net {
         let reply = self.store.append(append.clone(), Deadline::passed());
         let Ok(appended) = &reply else { return reply };
         let mut state = self.lock();
+        state.before = appended.begin;
         state.claims.extend(append.union.values("author").map(str::to_owned));
         if state.registers.last() != Some(&appended.registers) {
             state.registers.push(appended.registers.clone());
@@ -217,6 +221,13 @@ impl Net {
             _ if append.content_bytes() < whole => Err(self.unknown(named)),
             _ => reply,
         }
+    }
+
+    /// Returns the head as the journal tells it.
+    pub(crate) fn told_head(&self) -> Result<Head, JournalError> {
+        let head = self.store.head(Deadline::passed())?;
+        let stale = self.planted == Planted::StaleHead && self.one_in(4);
+        Ok(if stale { Head::new(self.lock().before, head.registers) } else { head })
     }
 
     /// Sets the registers to what they were, or to nothing.

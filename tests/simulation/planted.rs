@@ -24,22 +24,28 @@ pub(crate) enum Planted {
     EarlyHints,
     /// Hints are ordered by when they arrive.
     OlderHints,
+    /// The hint store says that it stored what is not durable.
+    HintsNotDurable,
+    /// The journal tells a head that it had before.
+    StaleHead,
     /// All writers have the same author.
     OneAuthor,
 }
 
 impl Planted {
     /// The bugs, and the number of seeds within which each is found.
-    pub(crate) const ALL: [(Self, u64); 10] = [
+    pub(crate) const ALL: [(Self, u64); 12] = [
         (Self::RegisterCheck, 200),
         (Self::At, 200),
         (Self::NoDigest, 200),
         (Self::AckBeforeCommit, 200),
         (Self::TakenBack, 200),
         (Self::TornCommit, 200),
-        (Self::ShorterBatch, 400),
+        (Self::ShorterBatch, 200),
         (Self::EarlyHints, 200),
         (Self::OlderHints, 200),
+        (Self::HintsNotDurable, 200),
+        (Self::StaleHead, 200),
         (Self::OneAuthor, 200),
     ];
 }
