@@ -15,9 +15,10 @@ fuzz_target!(|bytes: &[u8]| {
     if !proto.is_empty() {
         assert_eq!(FsmHints::decode(&proto).as_ref(), Ok(&hints));
     }
-    // JSON keeps text only: what was lost the first time stays as it is.
+    // JSON keeps text only: what is left the first time stays. It may be written in another way, since bytes that are no
+    // text become an escape, and the character that it stands for is written as it is.
     let json = hints.encode_json();
     let textual = FsmHints::decode(&json).expect("what was encoded decodes");
     assert_eq!((&textual.log, &textual.files, &textual.as_of), (&hints.log, &hints.files, &hints.as_of));
-    assert_eq!(textual.encode_json(), json);
+    assert_eq!(FsmHints::decode(&textual.encode_json()).as_ref(), Ok(&textual));
 });
