@@ -179,13 +179,13 @@ impl HintStore for DirectoryHints {
     }
 }
 
-/// Returns the number and the digest in the name of a hint set.
 /// Tells whether JSON keeps every byte of a set.
 fn is_text(hints: &FsmHints) -> bool {
     let is_text = |bytes: &[u8]| std::str::from_utf8(bytes).is_ok();
     hints.properties.iter().all(|property| is_text(property.path.as_bytes()) && is_text(&property.content))
 }
 
+/// Returns the number and the digest in the name of a hint set.
 fn parse_name(name: &OsStr) -> Option<(u64, String)> {
     let (number, rest) = name.to_str()?.split_once('-')?;
     let digest = rest.strip_suffix(".json").or_else(|| rest.strip_suffix(".pb"))?;
