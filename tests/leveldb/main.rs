@@ -38,6 +38,25 @@ fn tables(fs: &dyn FileSystem, dir: &Path) -> Vec<u64> {
     names.filter_map(|name| name.strip_suffix(".ldb")?.parse().ok()).collect()
 }
 
+/// A log with one writer, whose database is there and acknowledged.
+struct Begun {
+    journals: MemoryJournals,
+    writer: Writer,
+    db: DB,
+    history: History,
+}
+
+impl Begun {
+    fn new() -> Self {
+        let journals = MemoryJournals::new();
+        let writer = Writer::take_over(&journals);
+        let mut db = DB::open(DIR, options(&writer.env)).unwrap();
+        let mut history = History::default();
+        history.acknowledge(&mut db).unwrap();
+        Self { journals, writer, db, history }
+    }
+}
+
 /// Nothing is acknowledged, whichever way one asks.
 fn acknowledges_nothing(db: &mut DB, late: &mut u64) {
     for _ in 0..20 {
@@ -103,11 +122,7 @@ fn a_lost_writer_leaves_what_was_acknowledged_and_a_prefix_of_the_rest() {
 #[test]
 fn a_journal_that_refuses_ends_acknowledgement_for_good() {
     each_seed(20, |random| {
-        let journals = MemoryJournals::new();
-        let writer = Writer::take_over(&journals);
-        let mut db = DB::open(DIR, options(&writer.env)).unwrap();
-        let mut history = History::default();
-        history.acknowledge(&mut db).unwrap();
+        let Begun { journals, writer, mut db, mut history } = Begun::new();
         writer.wire.refuse_after(random.below(300));
         while history.work(&mut db, random).is_ok() {}
         acknowledges_nothing(&mut db, &mut 0);
@@ -147,11 +162,7 @@ fn a_writer_that_lost_its_role_is_told_so_and_acknowledges_nothing() {
 #[test]
 fn a_full_disk_ends_acknowledgement_for_good_although_the_recorder_could_go_on() {
     each_seed(20, |random| {
-        let journals = MemoryJournals::new();
-        let writer = Writer::take_over(&journals);
-        let mut db = DB::open(DIR, options(&writer.env)).unwrap();
-        let mut history = History::default();
-        history.acknowledge(&mut db).unwrap();
+        let Begun { journals, writer, mut db, mut history } = Begun::new();
         writer.disk.set_capacity(writer.disk.used_bytes() + random.below(300_000));
         while history.work(&mut db, random).is_ok() {}
         writer.disk.set_capacity(0);
@@ -166,11 +177,7 @@ fn a_full_disk_ends_acknowledgement_for_good_although_the_recorder_could_go_on()
 fn any_call_that_fails_once_ends_acknowledgement_for_good() {
     use Effect::{Create, Open, Read, RemoveFile, Rename, Write};
     each_seed(40, |random| {
-        let journals = MemoryJournals::new();
-        let writer = Writer::take_over(&journals);
-        let mut db = DB::open(DIR, options(&writer.env)).unwrap();
-        let mut history = History::default();
-        history.acknowledge(&mut db).unwrap();
+        let Begun { journals, writer, mut db, mut history } = Begun::new();
         let effect = [Create, Open, Read, RemoveFile, Rename, Write][random.below(6) as usize];
         let fault = Fault::Fail(std::io::ErrorKind::Other);
         writer.fs.inner().inject(FaultPlan::Nth { effect, number: random.below(20), fault });
