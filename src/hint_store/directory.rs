@@ -19,7 +19,7 @@ use crate::clock::Deadline;
 use crate::error::{Error, ErrorKind, Result};
 use crate::hints::FsmHints;
 use crate::ids::JournalName;
-use crate::vfs::{FileKind, FileSystem, OpenMode, create_dir_all_synced, resolve_named};
+use crate::vfs::{DirEntry, FileKind, FileSystem, OpenMode, create_dir_all_synced, resolve_named};
 
 /// Readable sets of one log that are kept: the newest, and some to fall back on.
 const KEPT_SETS: usize = 4;
@@ -73,20 +73,55 @@ impl DirectoryHints {
         }
     }
 
-    /// Reads the sets one after the other, as they are asked for: each may be large.
-    fn stored(&self) -> Result<impl DoubleEndedIterator<Item = Stored>> {
-        let entries = self.fs.read_dir(&self.directory).map_err(|e| failed("listing", &self.directory, e))?;
-        let of_file = move |entry: crate::vfs::DirEntry| {
-            let (number, digest) = parse_name(&entry.name)?;
-            let path = self.directory.join(&entry.name);
-            let hints = self.read(&path, &digest);
-            Some(Stored { number, path, hints })
-        };
-        Ok(entries.into_iter().filter(|entry| entry.kind == FileKind::File).filter_map(of_file))
+    /// Gathers what `add` makes of the sets, by descending number. They are read one after the other: each may be
+    /// large.
+    ///
+    /// Another call removes a set only when newer ones are stored. Where a listed set is gone when it is read, what is
+    /// best now is not in the list, and everything is read again.
+    fn gather<T: Default>(&self, deadline: Deadline, add: impl Fn(&mut T, Stored)) -> Result<T> {
+        let mut listed = self.list()?;
+        loop {
+            let (mut gathered, mut is_gone) = (T::default(), false);
+            for (number, digest, path) in listed.iter().rev() {
+                let (number, path) = (*number, path.clone());
+                let hints = self.read(&path, digest).unwrap_or_else(|error| {
+                    is_gone |= error.kind() == io::ErrorKind::NotFound;
+                    Err(failed("reading", &path, error))
+                });
+                add(&mut gathered, Stored { number, path, hints });
+            }
+            if !is_gone {
+                return Ok(gathered);
+            }
+            let again = self.list()?;
+            if again == listed {
+                // Nobody removed it: it cannot be read.
+                return Ok(gathered);
+            }
+            if deadline.has_passed() {
+                let what = format!("the sets in {} changed while they were read", self.directory.display());
+                return Err(Error::new(ErrorKind::Unavailable, what));
+            }
+            listed = again;
+        }
     }
 
-    fn read(&self, path: &Path, digest: &str) -> Result<FsmHints> {
-        let read = || -> io::Result<Vec<u8>> {
+    /// Lists the files that have the name of a hint set: number, digest and path, by number.
+    fn list(&self) -> Result<Vec<(u64, String, PathBuf)>> {
+        let entries = self.fs.read_dir(&self.directory).map_err(|e| failed("listing", &self.directory, e))?;
+        let of_set = |entry: DirEntry| {
+            let (number, digest) = parse_name(&entry.name)?;
+            Some((number, digest, self.directory.join(&entry.name)))
+        };
+        Ok(entries.into_iter().filter(|entry| entry.kind == FileKind::File).filter_map(of_set).collect())
+    }
+
+    /// Reads a set.
+    ///
+    /// # Errors
+    /// Outside, those of the file system; inside, what is wrong with the content.
+    fn read(&self, path: &Path, digest: &str) -> io::Result<Result<FsmHints>> {
+        let content = {
             let file = self.fs.open(path, OpenMode::Read)?;
             let len = file.metadata()?.len;
             if len > SET_BYTES_MAX {
@@ -94,17 +129,16 @@ impl DirectoryHints {
             }
             let mut content = vec![0; len as usize];
             file.read_exact_at(&mut content, 0)?;
-            Ok(content)
+            content
         };
-        let content = read().map_err(|e| failed("reading", path, e))?;
         let actual = digest_of(&content);
         if actual != digest {
             let what = format!("the hint set {} is not what was written", path.display());
-            return Err(Error::new(ErrorKind::Corrupt, what)
+            return Ok(Err(Error::new(ErrorKind::Corrupt, what)
                 .expected(digest, actual)
-                .advise("use other hints"));
+                .advise("use other hints")));
         }
-        Ok(FsmHints::decode(&content)?)
+        Ok(FsmHints::decode(&content).map_err(Error::from))
     }
 
     /// Writes one set under a name that no other one has.
@@ -131,12 +165,12 @@ impl DirectoryHints {
     }
 
     /// Removes readable sets of `log` that are older than those that are kept.
-    fn remove_old(&self, log: Option<&JournalName>) -> Result<()> {
-        let of_log = |stored: Stored| {
-            let hints = stored.hints.ok().filter(|hints| hints.log.as_ref() == log)?;
-            Some((Age::of(&hints), stored.number, stored.path))
+    fn remove_old(&self, log: Option<&JournalName>, deadline: Deadline) -> Result<()> {
+        let of_log = |sets: &mut Vec<_>, stored: Stored| {
+            let hints = stored.hints.ok().filter(|hints| hints.log.as_ref() == log);
+            sets.extend(hints.map(|hints| (Age::of(&hints), stored.number, stored.path)));
         };
-        let mut sets: Vec<_> = self.stored()?.filter_map(of_log).collect();
+        let mut sets: Vec<_> = self.gather(deadline, of_log)?;
         sets.sort_by(|a, b| b.cmp(a));
         for (_, _, path) in sets.iter().skip(KEPT_SETS) {
             match self.fs.remove_file(path) {
@@ -151,31 +185,28 @@ impl DirectoryHints {
 }
 
 impl HintStore for DirectoryHints {
-    fn candidates(&self, log: &JournalName, _deadline: Deadline) -> Result<Vec<Candidate>> {
-        let stored = self.stored()?;
-        let mut candidates: Vec<_> = stored
-            .rev()
-            .map(|stored| Candidate::new(stored.path.display().to_string(), stored.hints))
-            .collect();
+    fn candidates(&self, log: &JournalName, deadline: Deadline) -> Result<Vec<Candidate>> {
+        let mut candidates = self.gather(deadline, |candidates: &mut Vec<_>, stored| {
+            candidates.push(Candidate::new(stored.path.display().to_string(), stored.hints));
+        })?;
         sort_candidates(&mut candidates, log);
         Ok(candidates)
     }
 
-    fn store(&self, hints: &FsmHints, _deadline: Deadline) -> Result<()> {
-        let mut last = 0;
-        let mut newest: Option<FsmHints> = None;
-        for stored in self.stored()? {
-            last = last.max(stored.number);
-            let of_log = stored.hints.ok().filter(|other| other.log == hints.log);
-            newest = newest.into_iter().chain(of_log).max_by_key(Age::of);
-        }
+    fn store(&self, hints: &FsmHints, deadline: Deadline) -> Result<()> {
+        let (last, newest) =
+            self.gather(deadline, |(last, newest): &mut (u64, Option<FsmHints>), stored| {
+                *last = stored.number.max(*last);
+                let of_log = stored.hints.ok().filter(|other| other.log == hints.log);
+                *newest = newest.take().into_iter().chain(of_log).max_by_key(Age::of);
+            })?;
         refuse_older(hints, &newest)?;
         drop(newest);
         let (content, extension) =
             if is_text(hints) { (hints.encode_json(), "json") } else { (hints.encode_proto(), "pb") };
         let number = last.saturating_add(1);
         self.write(number, &content, extension)?;
-        self.remove_old(hints.log.as_ref())
+        self.remove_old(hints.log.as_ref(), deadline)
     }
 }
 
