@@ -59,7 +59,7 @@
 //! | feature | default | what it adds |
 //! |---|---|---|
 //! | `gzip`, `zstd`, `snappy` | yes | reading fragments in these codecs |
-//! | `conformance` | no | the suites that every journal and file system must pass, for implementations of your own |
+//! | `conformance` | no | the suites that every journal, file system and hint store must pass, for your own too |
 //! | `cli` | no | the operator's tool `recoverylog` |
 //! | `leveldb` | no | the adapter for `rusty-leveldb` |
 //!
@@ -67,6 +67,8 @@
 
 pub mod clock;
 pub mod completion;
+#[cfg(any(test, feature = "conformance"))]
+pub mod conformance;
 pub mod engine;
 mod entropy;
 mod error;

@@ -21,6 +21,8 @@ use super::{
     ReadRange, ReadStep,
 };
 use crate::clock::Deadline;
+pub use crate::conformance::{Failures, Report};
+use crate::conformance::{OrFail, Outcome, Tally, fail};
 use crate::ids::{JournalName, Offset};
 use crate::prng::SplitMix64;
 
@@ -59,16 +61,6 @@ impl fmt::Debug for Place {
     }
 }
 
-/// Which cases ran, by name.
-#[derive(Clone, Debug, Default, Eq, PartialEq)]
-#[non_exhaustive]
-pub struct Report {
-    /// Cases that hold.
-    pub held: Vec<&'static str>,
-    /// Cases about a capability that is not declared; the refusal holds.
-    pub declined: Vec<&'static str>,
-}
-
 /// Runs every case, each in a place of its own.
 ///
 /// ```
@@ -76,37 +68,21 @@ pub struct Report {
 /// use recoverylog::journal::{MemoryJournals, conformance};
 ///
 /// let make = || conformance::Place::empty(Arc::new(MemoryJournals::new().fragment_bytes(4096)), 4096);
-/// let report = conformance::run(&make);
+/// let report = conformance::run(&make).unwrap_or_else(|failures| panic!("{failures}"));
 /// assert!(report.declined.iter().all(|case| case.contains("reopen")), "memory is not durable");
 /// ```
 ///
-/// # Panics
-/// At the first claim that does not hold; the place in the source names the case.
-pub fn run(make: &dyn Fn() -> Place) -> Report {
-    let mut report = Report::default();
-    for group in [appends::CASES, registers::CASES, readers::CASES, storage::CASES] {
-        for (name, case) in group {
-            report.add(name, &case(&Case::new(make())));
-        }
+/// # Errors
+/// Names every case that does not hold. A case stops at its first claim that does not; the panic says where that is.
+pub fn run(make: &dyn Fn() -> Place) -> Result<Report, Failures> {
+    let mut tally = Tally::default();
+    for (name, case) in [appends::CASES, registers::CASES, readers::CASES, storage::CASES].concat() {
+        tally.run(name, || case(&Case::new(make())));
     }
-    let reopened = storage::a_reopened_place_keeps_content_and_registers(Case::new(make()));
-    report.add("a_reopened_place_keeps_content_and_registers", &reopened);
-    report
-}
-
-impl Report {
-    fn add(&mut self, case: &'static str, outcome: &Outcome) {
-        match outcome {
-            Outcome::Held => self.held.push(case),
-            Outcome::Declined => self.declined.push(case),
-        }
-    }
-}
-
-/// How a case ended, where it did not panic.
-enum Outcome {
-    Held,
-    Declined,
+    tally.run("a_reopened_place_keeps_content_and_registers", || {
+        storage::a_reopened_place_keeps_content_and_registers(Case::new(make()))
+    });
+    tally.finish()
 }
 
 type Cases = &'static [(&'static str, fn(&Case) -> Outcome)];
@@ -314,37 +290,6 @@ fn refuses_appends(case: &Case) -> Outcome {
     Outcome::Declined
 }
 
-#[expect(clippy::panic, reason = "a suite says by panicking what does not hold")]
-#[track_caller]
-fn fail(what: impl fmt::Display) -> ! {
-    panic!("{what}")
-}
-
-trait OrFail<T> {
-    #[track_caller]
-    fn or_fail(self, what: &str) -> T;
-}
-
-impl<T, E: fmt::Debug> OrFail<T> for Result<T, E> {
-    #[track_caller]
-    fn or_fail(self, what: &str) -> T {
-        match self {
-            Ok(value) => value,
-            Err(error) => fail(format_args!("{what}: {error:?}")),
-        }
-    }
-}
-
-impl<T> OrFail<T> for Option<T> {
-    #[track_caller]
-    fn or_fail(self, what: &str) -> T {
-        match self {
-            Some(value) => value,
-            None => fail(format_args!("{what}: nothing")),
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -353,7 +298,7 @@ mod tests {
     #[test]
     fn memory_journals_conform() {
         let make = || Place::empty(Arc::new(MemoryJournals::new().fragment_bytes(4096)), 4096);
-        let report = run(&make);
+        let report = run(&make).unwrap_or_else(|failures| panic!("{failures}"));
         assert_eq!(report.declined, ["a_reopened_place_keeps_content_and_registers"]);
     }
 
@@ -366,7 +311,7 @@ mod tests {
                 let again = Arc::clone(&journals);
                 Place::empty(journals, 4096).reopened_by(move || Arc::clone(&again) as Arc<dyn Journals>)
             };
-            assert_eq!(run(&make).declined, [""; 0]);
+            assert_eq!(run(&make).unwrap_or_else(|failures| panic!("{failures}")).declined, [""; 0]);
         }
     }
 }

@@ -1,9 +1,10 @@
 //! The suite that every file system runs, also those made elsewhere.
 //!
 //! *Invariants.* There is one list of cases, and [`run`] runs all of it. A case that needs what a file system does
-//! not declare is reported as unsupported, never left out in silence.
+//! not declare is reported as declined, never left out in silence.
 //!
-//! *Does not* test what survives a crash: only `MemoryFs` can tell.
+//! *Does not* know what a disk does when its power fails: what was synced is looked for only where a fixture can tell
+//! what is left.
 
 /// Ends the case unless two values are equal.
 macro_rules! same {
@@ -36,12 +37,12 @@ macro_rules! cases {
 
 mod beneath;
 mod content;
+mod durable;
 mod names;
 mod open;
 mod shared;
 
 use std::any::Any;
-use std::error::Error;
 use std::fmt;
 use std::io;
 use std::panic::Location;
@@ -49,20 +50,49 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::{File, FileSystem, OpenMode};
+pub use crate::conformance::{Failures, Report};
+use crate::conformance::{Outcome as Ended, Tally};
 
 /// Plants a symbolic link: where it leads, and where it is.
-pub type PlantSymlink = dyn Fn(&Path, &Path) -> io::Result<()>;
+type PlantSymlink = dyn Fn(&Path, &Path) -> io::Result<()>;
+type PowerLoss = dyn Fn() -> Arc<dyn FileSystem>;
 
-/// A file system to be tested.
+/// A fresh file system to run one case on.
 pub struct Fixture {
-    /// The file system.
-    pub fs: Arc<dyn FileSystem>,
-    /// An empty directory in it.
-    pub root: PathBuf,
-    /// Makes symbolic links, which the seam cannot; must be there where [`Capabilities::symlinks`] is declared.
-    pub plant_symlink: Option<Box<PlantSymlink>>,
-    /// Whatever must live as long as the test, and cleans up after it.
-    pub keep: Box<dyn Any>,
+    fs: Arc<dyn FileSystem>,
+    root: PathBuf,
+    plant_symlink: Option<Box<PlantSymlink>>,
+    power_loss: Option<Box<PowerLoss>>,
+    keep: Box<dyn Any>,
+}
+
+impl Fixture {
+    /// A file system, and an empty directory in it.
+    pub fn new(fs: Arc<dyn FileSystem>, root: impl Into<PathBuf>) -> Self {
+        Self { fs, root: root.into(), plant_symlink: None, power_loss: None, keep: Box::new(()) }
+    }
+
+    /// Adds the way to make symbolic links, which the seam cannot; needed where [`Capabilities::symlinks`] is declared.
+    #[must_use]
+    pub fn planting_symlinks_by(mut self, plant: impl Fn(&Path, &Path) -> io::Result<()> + 'static) -> Self {
+        self.plant_symlink = Some(Box::new(plant));
+        self
+    }
+
+    /// Adds the way to see what is left when the power fails now: at least what was synced, best nothing else. The
+    /// file system itself goes on. Needed where [`Capabilities::power_loss`] is declared.
+    #[must_use]
+    pub fn losing_power_by(mut self, lose: impl Fn() -> Arc<dyn FileSystem> + 'static) -> Self {
+        self.power_loss = Some(Box::new(lose));
+        self
+    }
+
+    /// Adds whatever must live as long as the case, and cleans up after it.
+    #[must_use]
+    pub fn keeping(mut self, keep: impl Any) -> Self {
+        self.keep = Box::new(keep);
+        self
+    }
 }
 
 impl fmt::Debug for Fixture {
@@ -83,8 +113,10 @@ pub struct Capabilities {
     pub locks: bool,
     /// Maps shared words.
     pub shared_words: bool,
-    /// Can hold symbolic links, made by [`Fixture::plant_symlink`].
+    /// Can hold symbolic links, made by [`Fixture::planting_symlinks_by`].
     pub symlinks: bool,
+    /// Can tell what a power loss leaves, by [`Fixture::losing_power_by`]: a double of a disk can, a disk cannot.
+    pub power_loss: bool,
     /// Knows the boot of its machine.
     pub boot_id: bool,
 }
@@ -97,6 +129,7 @@ impl Capabilities {
         locks: true,
         shared_words: true,
         symlinks: true,
+        power_loss: true,
         boot_id: true,
     };
 
@@ -108,6 +141,7 @@ impl Capabilities {
             Need::Locks => self.locks,
             Need::SharedWords => self.shared_words,
             Need::Symlinks => self.symlinks,
+            Need::PowerLoss => self.power_loss,
             Need::BootId => self.boot_id,
         }
     }
@@ -122,6 +156,7 @@ enum Need {
     Locks,
     SharedWords,
     Symlinks,
+    PowerLoss,
     BootId,
 }
 
@@ -133,7 +168,8 @@ struct Case {
 }
 
 /// All cases.
-const CASES: [&[Case]; 5] = [open::CASES, content::CASES, names::CASES, beneath::CASES, shared::CASES];
+const CASES: [&[Case]; 6] =
+    [open::CASES, content::CASES, names::CASES, beneath::CASES, shared::CASES, durable::CASES];
 
 /// How a case ended.
 type Outcome = Result<(), Mismatch>;
@@ -156,51 +192,32 @@ impl From<io::Error> for Mismatch {
     }
 }
 
-/// What was run.
-#[derive(Clone, Debug, Default, Eq, PartialEq)]
-pub struct Report {
-    /// The cases that hold.
-    pub passed: Vec<&'static str>,
-    /// The cases that need what is not declared.
-    pub unsupported: Vec<&'static str>,
-}
-
-/// The cases that do not hold.
-#[derive(Clone, Debug, Eq, PartialEq)]
-pub struct Failures {
-    /// Each case, and what was different.
-    pub failed: Vec<(&'static str, String)>,
-}
-
-impl fmt::Display for Failures {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} cases do not hold", self.failed.len())?;
-        for (case, what) in &self.failed {
-            write!(f, "\n{case}: {what}")?;
-        }
-        Ok(())
-    }
-}
-
-impl Error for Failures {}
-
 /// Runs every case, each on a file system of its own.
+///
+/// ```
+/// use std::sync::Arc;
+/// use recoverylog::vfs::conformance::{Capabilities, Fixture, run};
+/// use recoverylog::vfs::MemoryFs;
+///
+/// let can = Capabilities { symlinks: false, power_loss: false, ..Capabilities::ALL };
+/// let report = run(&|| Fixture::new(Arc::new(MemoryFs::new()), "/"), can);
+/// let report = report.unwrap_or_else(|failures| panic!("{failures}"));
+/// assert!(report.held.contains(&"rename_onto_itself_changes_nothing"));
+/// ```
 ///
 /// # Errors
 /// Names every case that does not hold.
 pub fn run(make: &dyn Fn() -> Fixture, capabilities: Capabilities) -> Result<Report, Failures> {
-    let (mut report, mut failed) = (Report::default(), Vec::new());
+    let mut tally = Tally::default();
     for case in CASES.iter().copied().flatten() {
-        if !capabilities.include(case.need) {
-            report.unsupported.push(case.name);
-            continue;
-        }
-        match (case.body)(&make()) {
-            Ok(()) => report.passed.push(case.name),
-            Err(Mismatch(what)) => failed.push((case.name, what)),
-        }
+        let outcome = if capabilities.include(case.need) {
+            (case.body)(&make()).map(|()| Ended::Held).map_err(|Mismatch(what)| what)
+        } else {
+            Ok(Ended::Declined)
+        };
+        tally.add(case.name, outcome);
     }
-    if failed.is_empty() { Ok(report) } else { Err(Failures { failed }) }
+    tally.finish()
 }
 
 impl Fixture {

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::tokens::{Token, paths_at, tokens};
 use super::{assert_none, files_named, read};
 
-const GROUND: &[&str] = &["ids", "error", "prng"];
+const GROUND: &[&str] = &["ids", "error", "prng", "conformance"];
 const CORE: &[&str] = &["op", "segment", "hints", "fsm", "wire"];
 const DOORS: &[&str] = &["clock", "completion", "entropy"];
 const SEAMS: &[&str] = &["vfs", "journal", "hint_store"];
@@ -14,10 +14,12 @@ const SEAMS: &[&str] = &["vfs", "journal", "hint_store"];
 ///
 /// A new module is entered here, at its place, before it can be used. Tests inside a module are free.
 const MAY_IMPORT: &[(&str, &[&[&str]])] = &[
-    // The ground: vocabulary. `prng` serves doubles and tests, and is seeded by its caller.
+    // The ground: vocabulary. `prng` serves doubles and tests, and is seeded by its caller; `conformance` serves
+    // the suites of the seams.
     ("ids", &[]),
     ("error", &[&["ids"]]),
     ("prng", &[]),
+    ("conformance", &[]),
     // The pure core.
     ("op", &[&["ids"]]),
     ("segment", &[&["ids", "error"]]),

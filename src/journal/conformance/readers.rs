@@ -13,7 +13,7 @@ use super::{
 };
 use crate::clock::Deadline;
 use crate::ids::Offset;
-use crate::journal::{Append, JournalReader, ReadRange, ReadStep, Register, RegisterSelector};
+use crate::journal::{Append, Interrupter, JournalReader, ReadRange, ReadStep, Register, RegisterSelector};
 use crate::prng::SplitMix64;
 
 pub(super) const CASES: Cases = &[
@@ -239,12 +239,22 @@ fn an_interrupt_ends_a_wait_under_way(case: &Case) -> Outcome {
     Outcome::Held
 }
 
+/// Ends the wait of a reader for appends that do not come any more, because the case failed.
+struct InterruptAtEnd(Interrupter);
+
+impl Drop for InterruptAtEnd {
+    fn drop(&mut self) {
+        self.0.interrupt();
+    }
+}
+
 fn readers_show_only_what_was_committed(case: &Case) -> Outcome {
     const APPENDS: u64 = 60;
     if !(case.can.append && case.can.follow) {
         return Outcome::Declined;
     }
     let mut reader = case.reader(ReadRange::bounded(Offset::ZERO, offset(APPENDS * 50)));
+    let interrupter = reader.interrupter();
     let reading = || {
         let mut found = Vec::new();
         loop {
@@ -262,6 +272,7 @@ fn readers_show_only_what_was_committed(case: &Case) -> Outcome {
     std::thread::scope(|scope| {
         let thread = std::thread::Builder::new().name("reader".into());
         let reader = thread.spawn_scoped(scope, reading).or_fail("a thread");
+        let _awake = InterruptAtEnd(interrupter);
         for index in 0..APPENDS {
             let head = offset(whole.len() as u64);
             // Refused appends leave no trace, neither before nor after what is committed at their offset.

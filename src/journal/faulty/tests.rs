@@ -45,7 +45,7 @@ fn is_unknown(result: &Result<Appended, JournalError>) -> bool {
 fn without_faults_it_is_the_journal_inside() {
     let make =
         || Place::empty(Arc::new(FaultyJournals::new(MemoryJournals::new().fragment_bytes(4096))), 4096);
-    let report = conformance::run(&make);
+    let report = conformance::run(&make).unwrap_or_else(|failures| panic!("{failures}"));
     assert_eq!(report.declined, ["a_reopened_place_keeps_content_and_registers"]);
 }
 

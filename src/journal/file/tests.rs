@@ -83,7 +83,7 @@ fn the_contract_holds_in_memory() {
             };
             conformance::Place::empty(open(), 4096).reopened_by(open)
         };
-        let report = conformance::run(&make);
+        let report = conformance::run(&make).unwrap_or_else(|failures| panic!("{failures}"));
         assert_eq!(report.declined, [""; 0]);
     }
 }
@@ -101,7 +101,7 @@ fn the_contract_holds_on_disk() {
         };
         conformance::Place::empty(open(), 4096).reopened_by(open)
     };
-    let report = conformance::run(&make);
+    let report = conformance::run(&make).unwrap_or_else(|failures| panic!("{failures}"));
     assert_eq!(report.declined, [""; 0]);
 }
 
