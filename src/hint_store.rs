@@ -6,6 +6,8 @@
 //!
 //! *Does not* decide which candidate can be played: that takes the journal (`replica`).
 
+#[cfg(any(test, feature = "conformance"))]
+pub mod conformance;
 pub mod directory;
 pub mod memory;
 
@@ -41,14 +43,16 @@ pub trait HintStore: fmt::Debug + Send + Sync {
     /// others, newer before older, and those that cannot be read last.
     ///
     /// # Errors
-    /// `Io` or `Unavailable` where nothing can be listed. A set that cannot be read is a candidate with an error.
+    /// `Io` or `Unavailable` where nothing can be listed. A set that cannot be read is a candidate with an error; one
+    /// that another call removed in the meantime is none.
     fn candidates(&self, log: &JournalName, deadline: Deadline) -> Result<Vec<Candidate>>;
 
-    /// Stores a set durably.
+    /// Stores a set durably. Old sets may be removed then, but the three newest stay.
     ///
     /// # Errors
     /// `Fenced` where a newer set of the same log is stored, by another author; `Invalid` where the caller's own
-    /// newer set is. Nothing was stored then.
+    /// newer set is. Nothing was stored then. `Unavailable` once `deadline` has passed: the set is stored whole or
+    /// not at all, and storing it again is safe.
     fn store(&self, hints: &FsmHints, deadline: Deadline) -> Result<()>;
 }
 
@@ -95,11 +99,11 @@ pub fn sort_candidates(candidates: &mut [Candidate], log: &JournalName) {
     });
 }
 
-/// Checks that no set in `stored` of the same log is newer than `hints`.
-pub(crate) fn refuse_older<'a>(
-    hints: &FsmHints,
-    stored: impl IntoIterator<Item = &'a FsmHints>,
-) -> Result<()> {
+/// Refuses to store `hints` beside `stored`, as [`HintStore::store`] promises.
+///
+/// # Errors
+/// Where a set in `stored` of the same log is newer: `Fenced`, or `Invalid` where it is of the same author.
+pub fn refuse_older<'a>(hints: &FsmHints, stored: impl IntoIterator<Item = &'a FsmHints>) -> Result<()> {
     let of_log = stored.into_iter().filter(|other| other.log == hints.log);
     let Some(newer) =
         of_log.filter(|other| Age::of(other) > Age::of(hints)).max_by_key(|other| Age::of(other))
@@ -121,8 +125,6 @@ pub(crate) fn refuse_older<'a>(
 
 #[cfg(test)]
 pub(crate) mod tests {
-    use std::time::Duration;
-
     use super::*;
     use crate::hints::AsOf;
     use crate::ids::{Author, Checksum};
@@ -138,36 +140,6 @@ pub(crate) mod tests {
             }),
             ..FsmHints::empty(JournalName::new(log).unwrap())
         }
-    }
-
-    /// What every store must do; each runs it.
-    pub(crate) fn keeps_the_promises_of_a_hint_store(store: &dyn HintStore) {
-        let soon = Deadline::after(Duration::from_secs(10));
-        let log = JournalName::new("a/log").unwrap();
-        let stored = |expected: &[(&str, i64)]| {
-            let candidates = store.candidates(&log, soon).unwrap();
-            let found: Vec<_> = candidates
-                .iter()
-                .map(|candidate| candidate.hints.as_ref().unwrap())
-                .map(|hints| (hints.log.as_ref().unwrap().as_str(), hints.last_seq_no().unwrap().get()))
-                .collect();
-            assert_eq!(found, expected);
-        };
-        stored(&[]);
-        store.store(&hints("b/log", 50, 1), soon).unwrap();
-        store.store(&hints("a/log", 10, 1), soon).unwrap();
-        store.store(&hints("a/log", 30, 2), soon).unwrap();
-        stored(&[("a/log", 30), ("a/log", 10), ("b/log", 50)]);
-        // A writer that was paused stores late.
-        assert_eq!(store.store(&hints("a/log", 20, 1), soon).unwrap_err().kind(), ErrorKind::Fenced);
-        assert_eq!(store.store(&hints("a/log", 20, 2), soon).unwrap_err().kind(), ErrorKind::Invalid);
-        stored(&[("a/log", 30), ("a/log", 10), ("b/log", 50)]);
-        // The same point again is no older.
-        store.store(&hints("a/log", 30, 2), soon).unwrap();
-        assert_eq!(
-            store.candidates(&log, soon).unwrap()[0].hints.as_ref().unwrap().last_seq_no().unwrap().get(),
-            30
-        );
     }
 
     #[test]

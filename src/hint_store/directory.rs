@@ -241,7 +241,8 @@ mod tests {
     use bytes::Bytes;
 
     use super::*;
-    use crate::hint_store::tests::{hints, keeps_the_promises_of_a_hint_store};
+    use crate::hint_store::conformance::{self, Place};
+    use crate::hint_store::tests::hints;
     use crate::hints::Property;
     use crate::ids::LogPath;
     use crate::vfs::{CrashPlan, MemoryFs};
@@ -255,8 +256,28 @@ mod tests {
     }
 
     #[test]
-    fn directory_hints_keep_the_promises_of_a_hint_store() {
-        keeps_the_promises_of_a_hint_store(&store(&MemoryFs::new()));
+    fn directory_hints_in_memory_conform() {
+        let make = || {
+            let fs = MemoryFs::new();
+            let open = move || Arc::new(store(&fs)) as Arc<dyn HintStore>;
+            Place::empty(open()).reopened_by(open)
+        };
+        let report = conformance::run(&make).unwrap_or_else(|failures| panic!("{failures}"));
+        assert_eq!(report.declined, [""; 0]);
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn directory_hints_of_the_operating_system_conform() {
+        let make = || {
+            let place = tempfile::tempdir().unwrap();
+            let open = move || -> Arc<dyn HintStore> {
+                Arc::new(DirectoryHints::open(Arc::new(crate::vfs::OsFs::new()), place.path()).unwrap())
+            };
+            Place::empty(open()).reopened_by(open)
+        };
+        let report = conformance::run(&make).unwrap_or_else(|failures| panic!("{failures}"));
+        assert_eq!(report.declined, [""; 0]);
     }
 
     #[test]

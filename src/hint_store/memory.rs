@@ -48,11 +48,19 @@ impl HintStore for MemoryHints {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
     use super::*;
-    use crate::hint_store::tests::keeps_the_promises_of_a_hint_store;
+    use crate::hint_store::conformance::{self, Place};
 
     #[test]
-    fn memory_hints_keep_the_promises_of_a_hint_store() {
-        keeps_the_promises_of_a_hint_store(&MemoryHints::new());
+    fn memory_hints_conform() {
+        let make = || {
+            let store = Arc::new(MemoryHints::new());
+            let again = Arc::clone(&store);
+            Place::empty(store).reopened_by(move || Arc::clone(&again) as Arc<dyn HintStore>)
+        };
+        let report = conformance::run(&make).unwrap_or_else(|failures| panic!("{failures}"));
+        assert_eq!(report.declined, [""; 0]);
     }
 }
