@@ -9,10 +9,11 @@
 use std::fmt;
 use std::future::Future;
 use std::pin::Pin;
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, PoisonError};
 use std::task::{Context, Poll, Waker};
 
 use crate::clock::Deadline;
+use crate::sync::{Condvar, Mutex, MutexGuard};
 
 /// The work behind a completion went away without saying how it ended.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -180,6 +181,9 @@ impl<T, E: From<Abandoned>> fmt::Debug for Completer<T, E> {
 
 #[cfg(test)]
 mod tests {
+    #[cfg(recoverylog_shuttle)]
+    mod schedules;
+
     use std::sync::mpsc;
     use std::time::Duration;
 

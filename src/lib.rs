@@ -85,6 +85,7 @@ pub mod recorder;
 pub mod replica;
 pub mod scan;
 pub mod segment;
+pub(crate) mod sync;
 pub mod tracker;
 pub mod vfs;
 pub mod wire;

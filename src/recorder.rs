@@ -21,7 +21,7 @@ pub(crate) mod tests;
 mod transaction;
 
 use std::fmt;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, PoisonError};
 
 use bytes::Bytes;
 
@@ -39,6 +39,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::fsm::Fsm;
 use crate::ids::{Author, Fnode, JournalName, LogPath, Offset};
 use crate::journal::Journal;
+use crate::sync::{Mutex, MutexGuard};
 
 /// The most bytes that one write operation holds; larger writes become several operations.
 pub const OP_BYTES_MAX: usize = 1 << 20;

@@ -17,7 +17,7 @@ mod whole;
 use std::fmt;
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, PoisonError};
 
 pub use self::adopt::Adopted;
 pub(crate) use self::names::At;
@@ -25,6 +25,7 @@ use self::names::{FileId, Names};
 use crate::error::{Error, ErrorKind, Result};
 use crate::ids::{Fnode, LogPath};
 use crate::recorder::{OP_BYTES_MAX, Recorder, Reserved};
+use crate::sync::{Mutex, MutexGuard};
 use crate::vfs::{File, FileSystem, resolve_named};
 
 /// The folder that readers hide; no file of a user is recorded in it.

@@ -16,12 +16,13 @@ use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::sync::{Arc, OnceLock, PoisonError};
 use std::time::Duration;
 
 use rusty_leveldb::env::{Env, FileLock, Logger, RandomAccess};
 use rusty_leveldb::{Options, Result, Status, StatusCode};
 
+use crate::sync::{Mutex, MutexGuard};
 use crate::vfs::{self, File, FileKind, FileSystem, LockMode, OpenMode};
 use crate::{Clock, Error, SystemClock};
 

@@ -4,13 +4,14 @@
 //!
 //! *Does not* survive its process.
 
-use std::sync::{Mutex, PoisonError};
+use std::sync::PoisonError;
 
 use super::{Candidate, HintStore, refuse_older, sort_candidates};
 use crate::clock::Deadline;
 use crate::error::Result;
 use crate::hints::FsmHints;
 use crate::ids::JournalName;
+use crate::sync::Mutex;
 
 /// Hint sets in memory.
 #[derive(Debug, Default)]

@@ -14,7 +14,7 @@ mod tests;
 
 use std::collections::BTreeMap;
 use std::fmt;
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, PoisonError};
 
 use self::outbox::Outbox;
 pub use self::plan::{AppendFault, ReadFault};
@@ -29,6 +29,7 @@ use crate::completion::{Completion, completion};
 use crate::error::Error;
 use crate::ids::{JournalName, Offset};
 use crate::prng::SplitMix64;
+use crate::sync::{Condvar, Mutex, MutexGuard};
 
 /// A journal that fails where a test wants it to, in front of one that does not.
 ///

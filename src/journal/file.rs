@@ -40,6 +40,7 @@ use super::{Journal, JournalError, Journals};
 use crate::clock::Deadline;
 use crate::error::{Error, ErrorKind};
 use crate::ids::JournalName;
+use crate::sync;
 #[cfg(unix)]
 use crate::vfs::OsFs;
 use crate::vfs::{self, File, FileKind, FileSystem, LockMode, OpenMode};
@@ -370,7 +371,7 @@ fn lock_file(place: &Place, path: &Path) -> Result<Arc<dyn File>, JournalError> 
             return Err(place.unavailable(format!("another process holds {}", path.display())));
         }
         // The holder may be another process, which cannot be waited for otherwise.
-        std::thread::park_timeout(Duration::from_millis(2));
+        sync::pause(Duration::from_millis(2));
     }
     Ok(file)
 }

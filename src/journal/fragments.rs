@@ -24,9 +24,10 @@ mod tests;
 use std::fmt;
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, PoisonError};
 
 pub use self::name::{FragmentName, InvalidFragmentName};
+use crate::sync::Mutex;
 
 use self::index::Index;
 use self::reader::FragmentReader;

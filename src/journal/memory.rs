@@ -10,7 +10,7 @@ use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
 use std::fmt;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, PoisonError};
 
 use bytes::{Bytes, BytesMut};
 use sha1::{Digest, Sha1};
@@ -23,6 +23,7 @@ use crate::clock::{Clock, Deadline, SystemClock};
 use crate::completion::Completion;
 use crate::error::Error;
 use crate::ids::{JournalName, Offset};
+use crate::sync::{Condvar, Mutex, MutexGuard};
 
 /// Journals in memory, by name; each is created when it is first opened.
 #[derive(Debug)]

@@ -7,7 +7,7 @@
 //!
 //! *Does not* decide who may take over.
 
-use std::sync::{Arc, Condvar, Mutex, PoisonError};
+use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -20,6 +20,7 @@ pub use crate::fsm::Position;
 use crate::ids::{Author, Offset};
 use crate::journal::{Append, Appended, Interrupter, Journal, JournalError, ReadRange, ReadStep};
 use crate::op::{OpBody, RecordedOp};
+use crate::sync::{Condvar, Mutex};
 use crate::wire::{HEADER_BYTES, encode_op};
 
 /// Lost races after which the old writer is stopped by its register before the next attempt.

@@ -6,8 +6,7 @@
 //! *Does not* look into the bytes.
 
 use std::collections::{BTreeMap, VecDeque};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
-use std::thread::JoinHandle;
+use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -17,6 +16,8 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::ids::{JournalName, Offset};
 use crate::journal::{Chunk, Codec, Journal, JournalReader, ReadRange, ReadStep};
 use crate::player::plan::{Plan, PlanRange, hole};
+use crate::sync::thread::JoinHandle;
+use crate::sync::{Condvar, Mutex, MutexGuard, thread};
 
 /// The most bytes that are fetched and wait to be handed over.
 const BUDGET_BYTES: usize = 32 << 20;
@@ -105,7 +106,7 @@ impl Prefetch {
         });
         let spawn = |index| {
             let shared = Arc::clone(&shared);
-            let builder = std::thread::Builder::new().name(format!("recoverylog-fetch-{index}"));
+            let builder = thread::Builder::new().name(format!("recoverylog-fetch-{index}"));
             builder.spawn(move || shared.work()).map_err(|e| Error::io("starting a thread failed", e))
         };
         let threads = (0..workers).map(spawn).collect::<Result<Vec<_>>>()?;

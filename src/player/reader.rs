@@ -19,6 +19,7 @@ use crate::journal::{Interrupter, Journal, JournalReader, ReadRange, ReadStep};
 use crate::op::RecordedOp;
 use crate::player::plan::{Plan, PlanRange, hole};
 use crate::player::prefetch::{Block, Prefetch};
+use crate::sync;
 use crate::wire::{OpError, Step as FrameStep, decode_frame, decode_op};
 
 /// The most bytes that are buffered while an operation's payload is not all committed.
@@ -297,7 +298,7 @@ impl OpReader {
             Source::Plan(_) => Ok(Fetched::RangeEnd),
             Source::Follow { .. } if self.buffered_bytes < BUFFERED_BYTES_MAX => self.fetch(deadline),
             Source::Follow { .. } => {
-                std::thread::park_timeout(deadline.remaining().min(self.step));
+                sync::pause(deadline.remaining().min(self.step));
                 Ok(Fetched::Nothing)
             }
         }

@@ -7,7 +7,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, PoisonError};
 
 use crate::clock::Deadline;
 use crate::error::{Error, ErrorKind, Result};
@@ -15,6 +15,7 @@ use crate::ids::JournalName;
 use crate::journal::{Fragment, Journal, ReadRange, ReadStep};
 use crate::player::plan::{Plan, hole};
 use crate::player::{Counts, PROGRESS_BYTES, PlayOptions, Progress};
+use crate::sync::Mutex;
 
 /// Which bytes of stored fragments are compared with the sums in the fragments' names.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]

@@ -7,15 +7,16 @@
 //! *Does not* decide whether a damaged payload matters: it says which files have one.
 
 use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::mpsc::{Receiver, Sender, channel};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
-use std::thread::JoinHandle;
+use std::sync::{Arc, PoisonError};
 
 use bytes::Bytes;
 
 use crate::error::{Error, Result};
 use crate::ids::{Fnode, JournalName, Offset, SeqNo};
+use crate::sync::atomic::{AtomicBool, Ordering};
+use crate::sync::mpsc::{Receiver, Sender, channel};
+use crate::sync::thread::JoinHandle;
+use crate::sync::{Condvar, Mutex, MutexGuard, thread};
 use crate::vfs::File;
 
 /// The most bytes that are submitted and not yet written.
@@ -96,7 +97,7 @@ impl Writers {
         let lane = |index| {
             let (sender, receiver) = channel();
             let shared = Arc::clone(&shared);
-            let builder = std::thread::Builder::new().name(format!("recoverylog-write-{index}"));
+            let builder = thread::Builder::new().name(format!("recoverylog-write-{index}"));
             let thread = builder.spawn(move || shared.work(&receiver));
             let thread = thread.map_err(|e| Error::io("starting a thread failed", e))?;
             Ok(Lane { sender: Some(sender), thread: Some(thread), batch: Batch::default() })

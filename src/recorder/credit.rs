@@ -5,10 +5,11 @@
 //!
 //! *Does not* know what the bytes are.
 
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::PoisonError;
 
 use crate::clock::Deadline;
+use crate::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use crate::sync::{Condvar, Mutex, MutexGuard};
 
 /// The bytes that may be on their way, and those that are.
 #[derive(Debug)]
@@ -119,6 +120,9 @@ impl Credit {
 
 #[cfg(test)]
 mod tests {
+    #[cfg(recoverylog_shuttle)]
+    mod schedules;
+
     use std::sync::Arc;
     use std::time::Duration;
 

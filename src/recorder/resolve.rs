@@ -15,10 +15,11 @@ use bytes::Bytes;
 use super::Inner;
 use super::state::{Fate, Settled, fate};
 use crate::clock::Deadline;
-use crate::completion::{Abandoned, completion};
 use crate::error::{Error, ErrorKind};
 use crate::ids::{Author, Checksum, JournalName, Offset, SeqNo};
 use crate::journal::{Chunk, Journal, JournalError, JournalReader, ReadRange, ReadStep, RegisterSet};
+use crate::sync;
+use crate::sync::thread;
 use crate::wire::{OpError, Step, decode_frame, decode_op};
 
 /// The first pause before an append is resent; each is twice the one before.
@@ -34,7 +35,7 @@ const WINDOW_BYTES: u64 = 64 << 10;
 pub(super) fn start(inner: &Arc<Inner>) {
     let name = "recoverylog-resolve".to_owned();
     let thread = Arc::clone(inner);
-    let spawned = std::thread::Builder::new().name(name).spawn(move || {
+    let spawned = thread::Builder::new().name(name).spawn(move || {
         let outcome = run(&thread);
         let mut state = thread.lock();
         let settled = match outcome {
@@ -91,7 +92,7 @@ fn run(inner: &Arc<Inner>) -> Result<Committed, Error> {
                 .advise("stop this writer, and take the log over again: the append may be in it or not"));
         }
         inner.lock().check()?;
-        rest(deadline.or_after(pause));
+        sync::pause(pause.min(deadline.remaining()));
         pause = (pause * 2).min(PAUSE_MAX);
     }
 }
@@ -284,13 +285,6 @@ impl<'a> Window<'a> {
         }
         Ok(())
     }
-}
-
-/// Waits until `deadline`.
-fn rest(deadline: Deadline) {
-    let (completer, mut never) = completion::<(), Abandoned>();
-    never.wait(deadline);
-    drop(completer);
 }
 
 impl Inner {

@@ -6,6 +6,8 @@
 
 mod compare_and_append;
 mod recording;
+#[cfg(recoverylog_shuttle)]
+mod schedules;
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex};

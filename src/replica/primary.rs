@@ -6,8 +6,7 @@
 //! *Does not* retry a failed recorder: only a new play brings the directory and the log together again.
 
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
-use std::thread::JoinHandle;
+use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
 use super::{Replica, ReplicaOptions};
@@ -18,6 +17,8 @@ use crate::ids::{Author, LogPath};
 use crate::player::{Played, Warning};
 use crate::recorded_fs::RecordedFs;
 use crate::recorder::{Barrier, Recorder, RecorderCounters};
+use crate::sync::thread::JoinHandle;
+use crate::sync::{Condvar, Mutex, MutexGuard, thread};
 use crate::vfs::FileSystem;
 
 /// How often the thread that publishes hints looks at what was recorded.
@@ -97,7 +98,7 @@ impl Primary {
         });
         let thread = {
             let publisher = Arc::clone(&publisher);
-            let builder = std::thread::Builder::new().name("recoverylog-hints".into());
+            let builder = thread::Builder::new().name("recoverylog-hints".into());
             builder.spawn(move || publisher.run()).map_err(|e| Error::io("starting a thread failed", e))?
         };
         let (directory, warnings) = (directory.to_owned(), played.warnings);

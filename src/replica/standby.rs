@@ -6,8 +6,7 @@
 
 use std::fmt;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
-use std::thread::JoinHandle;
+use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
 use super::{PassedOver, Primary, Replica};
@@ -17,6 +16,8 @@ use crate::fsm::Position;
 use crate::ids::Author;
 use crate::journal::Interrupter;
 use crate::player::{Follower, Played};
+use crate::sync::thread::JoinHandle;
+use crate::sync::{Condvar, Mutex, MutexGuard, thread};
 
 /// The longest sleep of a standby that has nothing to do.
 const IDLE: Duration = Duration::from_secs(1);
@@ -90,7 +91,7 @@ impl Standby {
         let shared = Arc::new(Shared { state, changed: Condvar::new() });
         let work =
             Work { replica: replica.clone(), directory: directory.to_owned(), shared: Arc::clone(&shared) };
-        let builder = std::thread::Builder::new().name("recoverylog-standby".into());
+        let builder = thread::Builder::new().name("recoverylog-standby".into());
         let thread =
             builder.spawn(move || work.run()).map_err(|e| Error::io("starting a thread failed", e))?;
         Ok(Self { replica, directory: directory.to_owned(), shared, thread: Some(thread) })

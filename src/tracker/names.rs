@@ -8,11 +8,12 @@
 use std::collections::HashMap;
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, MutexGuard, Weak};
+use std::sync::{Arc, Weak};
 
 use super::{Handle, Inode, InodeState, RESERVED, Tracker, io_error};
 use crate::error::{Error, ErrorKind, Result};
 use crate::ids::{Fnode, LogPath};
+use crate::sync::{Mutex, MutexGuard};
 use crate::vfs::{File, FileKind, FileSystem, Metadata, OpenMode};
 
 /// Identity of a local file while it is linked or open.

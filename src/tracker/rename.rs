@@ -7,7 +7,6 @@
 
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::MutexGuard;
 
 use bytes::Bytes;
 
@@ -16,6 +15,7 @@ use super::{Inode, InodeState, Tracker, io_error};
 use crate::error::{Error, ErrorKind, Result};
 use crate::ids::LogPath;
 use crate::recorder::OP_BYTES_MAX;
+use crate::sync::MutexGuard;
 use crate::vfs::{FileKind, OpenMode};
 
 /// A file below a directory that is renamed.

@@ -13,13 +13,14 @@ use std::fmt;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::sync::{Arc, OnceLock, PoisonError};
 use std::time::Duration;
 
 use super::memory::{MemoryFile, MemoryFs};
 use super::{DirEntry, File, FileSystem, LockMode, Metadata, OpenMode, SharedWords};
 use crate::clock::Deadline;
 use crate::prng::SplitMix64;
+use crate::sync::{Condvar, Mutex, MutexGuard};
 
 /// A call at which a fault can be injected.
 #[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]

@@ -16,7 +16,7 @@ use std::fmt;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, PoisonError};
 
 pub use self::crash::CrashPlan;
 use self::node::Node;
@@ -25,6 +25,7 @@ use self::tree::{Entry, Tree};
 use super::checks::{mapped_bytes, not_regular, read_only};
 use super::{DirEntry, File, FileSystem, LockMode, Metadata, OpenMode, SharedWords};
 use crate::clock::Deadline;
+use crate::sync::{Mutex, MutexGuard};
 
 /// The identity of every file system in memory.
 const DEVICE: u64 = 1;

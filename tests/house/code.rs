@@ -7,7 +7,7 @@ use super::{assert_none, files_named, read};
 
 const GROUND: &[&str] = &["ids", "error", "prng", "conformance"];
 const CORE: &[&str] = &["op", "segment", "hints", "fsm", "wire"];
-const DOORS: &[&str] = &["clock", "completion", "entropy"];
+const DOORS: &[&str] = &["clock", "sync", "completion", "entropy"];
 const SEAMS: &[&str] = &["vfs", "journal", "hint_store"];
 
 /// What each module of the library may import: only modules that stand above it in this table.
@@ -26,10 +26,11 @@ const MAY_IMPORT: &[(&str, &[&[&str]])] = &[
     ("hints", &[&["ids", "error", "op", "segment"]]),
     ("fsm", &[&["ids", "error", "op", "segment", "hints"]]),
     ("wire", &[&["ids", "error", "op", "segment", "hints"]]),
-    // The doors of time and of randomness, and how one waits.
+    // The doors of time, locks and randomness, and how one waits.
     ("clock", &[]),
+    ("sync", &[]),
     ("entropy", &[&["ids", "error"]]),
-    ("completion", &[&["clock"]]),
+    ("completion", &[&["clock", "sync"]]),
     // The seams: a journal knows neither operations nor hints.
     ("vfs", &[GROUND, DOORS]),
     ("journal", &[GROUND, DOORS, &["vfs"]]),
@@ -66,6 +67,10 @@ const IMPURE: &[&str] = &[
 /// The only files that touch local files, and that may hold `unsafe` code.
 const USES_STD_FS: &[&str] = &["src/vfs/os.rs", "src/vfs/os/"];
 const USES_UNSAFE: &[&str] = &["src/vfs/os/map.rs"];
+
+/// What a test has to be able to replace, or it could not draw who goes first.
+const LOCKS: &[&str] =
+    &["std::sync::Mutex", "std::sync::MutexGuard", "std::sync::RwLock", "std::sync::Condvar"];
 
 const LINES_MAX: usize = 800;
 
@@ -228,7 +233,7 @@ fn the_core_has_no_io_clock_randomness_or_async() {
 }
 
 #[test]
-fn local_files_time_and_randomness_have_one_door_each_and_the_environment_none() {
+fn local_files_time_randomness_and_locks_have_one_door_each_and_the_environment_none() {
     let mut broken = Vec::new();
     for (file, source) in library() {
         for Reach { path, line, in_tests } in reaches_of(&file, &tokens(&source)) {
@@ -237,8 +242,10 @@ fn local_files_time_and_randomness_have_one_door_each_and_the_environment_none()
             let time = reaches(&path, &["std::time::Instant", "std::time::SystemTime"])
                 .filter(|_| file != "src/clock.rs");
             let random = reaches(&path, &["getrandom"]).filter(|_| file != "src/entropy.rs");
+            let locks = reaches(&path, LOCKS).filter(|_| file != "src/sync.rs");
             let environment = reaches(&path, &["std::env"]);
-            if let Some(what) = files.or(time).or(random).or(environment).filter(|_| !in_tests) {
+            let found = files.or(time).or(random).or(locks).or(environment);
+            if let Some(what) = found.filter(|_| !in_tests) {
                 broken.push(format!("{file}:{line}: {what} belongs behind its own door"));
             }
         }

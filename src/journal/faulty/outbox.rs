@@ -5,10 +5,11 @@
 //! *Does not* decide what an answer is.
 
 use std::collections::VecDeque;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::PoisonError;
 
 use crate::completion::Completer;
 use crate::journal::{Appended, JournalError};
+use crate::sync::{Mutex, MutexGuard};
 
 type Answer = Result<Appended, JournalError>;
 

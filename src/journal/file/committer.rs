@@ -6,13 +6,14 @@
 //! *Does not* hold a lock while it tells submitters.
 
 use std::collections::VecDeque;
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
-use std::thread::JoinHandle;
+use std::sync::{Arc, PoisonError};
 
 use super::engine::Engine;
 use super::group::Pending;
 use super::place::Place;
 use crate::journal::JournalError;
+use crate::sync::thread::JoinHandle;
+use crate::sync::{Condvar, Mutex, MutexGuard, thread};
 
 /// An engine and what waits for it.
 #[derive(Debug)]
@@ -36,7 +37,7 @@ impl Committer {
     /// Starts the thread.
     pub(super) fn spawn(self: &Arc<Self>, place: &Place) -> Result<JoinHandle<()>, JournalError> {
         let committer = Arc::clone(self);
-        let builder = std::thread::Builder::new().name(format!("commit {}", place.journal));
+        let builder = thread::Builder::new().name(format!("commit {}", place.journal));
         let spawned = builder.spawn(move || while committer.serve() {});
         spawned.map_err(|error| place.io("starting the committer", error))
     }

@@ -5,7 +5,6 @@
 //! *Does not* do I/O on the thread of a submitter, unless it was opened so.
 
 use std::sync::Arc;
-use std::thread::JoinHandle;
 use std::time::Duration;
 
 use super::committer::Committer;
@@ -22,6 +21,8 @@ use crate::ids::{JournalName, Offset};
 use crate::journal::{
     Append, Appended, Capabilities, Fragment, Head, Journal, JournalError, JournalReader, ReadRange,
 };
+use crate::sync::thread;
+use crate::sync::thread::JoinHandle;
 use crate::vfs::OpenMode;
 
 /// How long the drop of a journal waits for sealing; what is left is sealed at the next open.
@@ -168,7 +169,7 @@ impl Drop for FileJournal {
         writer.committer.close();
         if let Some(thread) = writer.thread {
             // The last owner may be a callback that the thread itself runs.
-            if thread.thread().id() != std::thread::current().id() {
+            if thread.thread().id() != thread::current().id() {
                 drop(thread.join());
             }
         }

@@ -5,7 +5,7 @@
 //! *Does not* touch the open files; that the bytes below a new head are durable is up to the caller.
 
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Condvar, Mutex, PoisonError};
+use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
 use super::layout::{
@@ -13,6 +13,7 @@ use super::layout::{
     MOVES_WORD, TURN_WORD, WISH_WORD, boot_words, head_check, lost_mark,
 };
 use crate::clock::Deadline;
+use crate::sync::{Condvar, Mutex};
 use crate::vfs::{File, SharedWords};
 
 /// The longest a waiter sleeps without a look: a process that died after it moved the head woke nobody.

@@ -19,6 +19,7 @@ use super::place::{Place, Sealed, StateName};
 use crate::clock::Deadline;
 use crate::ids::Offset;
 use crate::journal::JournalError;
+use crate::sync;
 use crate::vfs::{File, LockMode, OpenMode};
 
 /// How long a file that somebody else holds is waited for before it is copied instead.
@@ -265,7 +266,7 @@ fn lock_within(place: &Place, file: &dyn File, path: &Path) -> Result<bool, Jour
             return Ok(false);
         }
         // The holder may be another process, which cannot be waited for otherwise.
-        std::thread::park_timeout(Duration::from_millis(1));
+        sync::pause(Duration::from_millis(1));
     }
 }
 

@@ -4,12 +4,13 @@
 //!
 //! *Does not* report: the work says by itself how it ended.
 
-use std::sync::{Condvar, Mutex, PoisonError};
+use std::sync::PoisonError;
 
 use std::sync::Arc;
 
 use super::place::Place;
 use crate::clock::Deadline;
+use crate::sync::{Condvar, Mutex, thread};
 
 /// Whether files are being sealed.
 #[derive(Debug, Default)]
@@ -27,7 +28,7 @@ impl Sealing {
             work.finish();
             return;
         }
-        let builder = std::thread::Builder::new().name(format!("seal {}", place.journal));
+        let builder = thread::Builder::new().name(format!("seal {}", place.journal));
         // Without a thread the work is dropped; the next roll, or the next open, finds the files and seals them.
         drop(builder.spawn(move || work.finish()));
     }

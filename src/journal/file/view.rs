@@ -6,7 +6,7 @@
 
 use std::io;
 use std::path::PathBuf;
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
 use super::head::SharedHead;
@@ -19,6 +19,7 @@ use crate::clock::Deadline;
 use crate::ids::Offset;
 use crate::journal::fragments::index::Index;
 use crate::journal::{Fragment, Head, JournalError};
+use crate::sync::{Condvar, Mutex, MutexGuard};
 use crate::vfs::OpenMode;
 
 /// The longest a waiter sleeps without a look at a journal that nobody appends to.

@@ -10,12 +10,13 @@ use std::io;
 use std::ops::Range;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, PoisonError};
 
 use super::content::{Content, PAGE};
 use super::space::Space;
 use super::versions::Versions;
 use crate::clock::{Clock, SystemClock};
+use crate::sync::{Condvar, Mutex, MutexGuard};
 use crate::vfs::{FileKind, LockMode, Metadata};
 
 /// Words in a page.
