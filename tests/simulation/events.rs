@@ -286,8 +286,12 @@ impl World {
             for mut pending in std::mem::take(&mut process.hinting) {
                 if !pending.is_resolved() {
                     process.hinting.push(pending);
-                } else if let Ok(hints) = pending.wait(Deadline::passed()) {
-                    process.in_hand.push(hints);
+                    continue;
+                }
+                match pending.wait(Deadline::passed()) {
+                    Ok(hints) => process.in_hand.push(hints),
+                    Err(_) if process.failure.is_some() => {}
+                    Err(error) => return Err(format!("hints fail before their recorder: {error:?}")),
                 }
             }
         }
