@@ -78,6 +78,7 @@ pub mod hints;
 mod ids;
 pub mod journal;
 mod op;
+mod planted;
 pub mod player;
 pub(crate) mod prng;
 pub mod recorded_fs;
@@ -96,6 +97,9 @@ pub use fsm::{Fsm, FsmOptions};
 pub use hints::FsmHints;
 pub use ids::{Author, Checksum, Fnode, InvalidName, InvalidPath, JournalName, LogPath, Offset, SeqNo};
 pub use op::{Mark, OpBody, Payload, RecordedOp};
+#[cfg(recoverylog_planted)]
+#[doc(hidden)]
+pub use planted::{Bug, plant};
 pub use recorded_fs::RecordedFs;
 pub use recorder::{Recorder, RecorderOptions};
 pub use replica::Replica;

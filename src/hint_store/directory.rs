@@ -19,6 +19,7 @@ use crate::clock::Deadline;
 use crate::error::{Error, ErrorKind, Result};
 use crate::hints::FsmHints;
 use crate::ids::JournalName;
+use crate::planted::{Bug, planted};
 use crate::vfs::{DirEntry, FileKind, FileSystem, OpenMode, create_dir_all_synced, resolve_named};
 
 /// Readable sets of one log that are kept: the newest, and some to fall back on.
@@ -150,7 +151,9 @@ impl DirectoryHints {
         let written = || -> io::Result<()> {
             let file = self.fs.open(&temporary, OpenMode::CreateNew)?;
             file.write_all_at(content, 0)?;
-            file.sync_all()?;
+            if !planted(Bug::NamedBeforeFlush) {
+                file.sync_all()?;
+            }
             self.fs.rename_no_replace(&temporary, &path)
         };
         if let Err(error) = written() {

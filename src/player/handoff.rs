@@ -20,6 +20,7 @@ pub use crate::fsm::Position;
 use crate::ids::{Author, Offset};
 use crate::journal::{Append, Appended, Interrupter, Journal, JournalError, ReadRange, ReadStep};
 use crate::op::{OpBody, RecordedOp};
+use crate::planted::{Bug, planted};
 use crate::sync::{Condvar, Mutex};
 use crate::wire::{HEADER_BYTES, encode_op};
 
@@ -206,6 +207,9 @@ impl Handoff<'_> {
                 return Err(damage);
             }
             self.play.unconnected = self.play.unconnected_now();
+            if planted(Bug::NoInjection) {
+                return Ok(());
+            }
             let no_op = self.no_op()?;
             if misses == MISSES_MAX {
                 // It may come too late for its place in the history. Its union stops the old writer, whose

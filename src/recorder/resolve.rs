@@ -18,6 +18,7 @@ use crate::clock::Deadline;
 use crate::error::{Error, ErrorKind};
 use crate::ids::{Author, Checksum, JournalName, Offset, SeqNo};
 use crate::journal::{Chunk, Journal, JournalError, JournalReader, ReadRange, ReadStep, RegisterSet};
+use crate::planted::{Bug, planted};
 use crate::sync;
 use crate::sync::thread;
 use crate::wire::{OpError, Step, decode_frame, decode_op};
@@ -70,12 +71,17 @@ fn run(inner: &Arc<Inner>) -> Result<Committed, Error> {
         return Err(Error::new(ErrorKind::Diverged, "no append is in flight").in_log(&inner.settings.log));
     };
     let mut at = batch.at;
+    let (first_seq_no, first_checksum) = if planted(Bug::JudgedAhead) {
+        (state.fsm.next_seq_no(), state.fsm.next_checksum())
+    } else {
+        (batch.first_seq_no, batch.first_checksum)
+    };
     let sent = Sent {
         journal: &*inner.journal,
         author: inner.settings.author,
         content: batch.content.clone(),
-        first_seq_no: batch.first_seq_no,
-        first_checksum: batch.first_checksum,
+        first_seq_no,
+        first_checksum,
     };
     drop(state);
 
@@ -124,7 +130,10 @@ fn attempt(
             Err(error) => return again(error),
         }
     }
-    let append = inner.lock().append_of(&inner.settings, *at, sent.content.clone());
+    let mut append = inner.lock().append_of(&inner.settings, *at, sent.content.clone());
+    if planted(Bug::LongerBatch) {
+        append.content.push(inner.lock().pending.content.clone().into());
+    }
     match sent.journal.append(append, deadline) {
         Ok(appended) if appended.begin == *at => Ok(Some((*at, appended.registers))),
         Ok(_) => Ok(None),

@@ -17,6 +17,7 @@ use crate::fsm::{Fsm, Span, Transition};
 use crate::ids::{JournalName, Offset};
 use crate::journal::{Append, Appended, JournalError, RegisterSet};
 use crate::op::{Mark, OpBody, Payload, RecordedOp};
+use crate::planted::{Bug, planted};
 use crate::wire::encode_op;
 
 /// Buffers kept for the next batches.
@@ -94,7 +95,7 @@ impl State {
 
     /// Returns the failure, if there was one.
     pub(super) fn check(&self) -> Result<()> {
-        self.failed.clone().map_or(Ok(()), Err)
+        self.failed.clone().filter(|_| !planted(Bug::NotSticky)).map_or(Ok(()), Err)
     }
 
     /// Returns where the batch that is filling begins, if no other bytes come in between.
@@ -174,7 +175,7 @@ impl State {
     /// Makes an append of `content` that must begin at `at`.
     pub(super) fn append_of(&self, settings: &Settings, at: Offset, content: Bytes) -> Append {
         let mut append = Append::new(content);
-        if settings.can_name(at) {
+        if settings.can_name(at) && !planted(Bug::NoAt) {
             append = append.at(at);
         }
         if self.registers != Registers::Take {
@@ -190,7 +191,10 @@ impl State {
     pub(super) fn settle(&mut self, log: &JournalName, reply: Result<Appended, JournalError>) -> Settled {
         let Some(batch) = &self.in_flight else { return Settled::default() };
         match reply {
-            Ok(appended) if appended.begin == batch.at && appended.end == batch.end().offset => {
+            Ok(appended)
+                if planted(Bug::NoAt)
+                    || (appended.begin == batch.at && appended.end == batch.end().offset) =>
+            {
                 self.commit(log, batch.at, &appended.registers)
             }
             // A journal that cannot name this offset may have put other bytes before ours.

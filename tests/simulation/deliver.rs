@@ -173,12 +173,32 @@ impl World {
             To::Thread => self.net.gate.answer(flight.port, Answer::Append(reply)),
             To::Recorder(completer) => {
                 let recorder = cluster.processes.get(&flight.port).and_then(|process| process.recorder());
-                if recorder.is_some_and(|it| it.failure().is_none()) && is_ambiguous(&flight.append, &reply) {
+                if recorder.is_some_and(|it| it.failure().is_none())
+                    && self.is_ambiguous(&flight.append, &reply)
+                {
                     self.net.gate.expect();
                 }
                 completer.resolve(reply);
                 self.net.gate.rest()
             }
+        }
+    }
+
+    /// Tells whether a recorder has to find out what became of an append.
+    fn is_ambiguous(&self, append: &Append, reply: &Reply) -> bool {
+        match reply {
+            Ok(appended) => match append.at {
+                Some(at) => appended.begin != at,
+                // It belongs at offset 0, unless a planted bug has it name no offset at all.
+                None => appended.begin > Offset::ZERO && self.net.planted != Planted::InLibrary,
+            },
+            Err(error) => matches!(
+                error,
+                JournalError::WrongOffset { .. }
+                    | JournalError::Unavailable { .. }
+                    | JournalError::Unknown { .. }
+                    | JournalError::Abandoned
+            ),
         }
     }
 
@@ -235,20 +255,6 @@ impl World {
         }
         self.rival.store(0, Ordering::Relaxed);
         self.net.gate.answer(port, Answer::Gone)
-    }
-}
-
-/// Tells whether a recorder has to find out what became of an append.
-fn is_ambiguous(append: &Append, reply: &Reply) -> bool {
-    match reply {
-        Ok(appended) => appended.begin != append.at.unwrap_or(Offset::ZERO),
-        Err(error) => matches!(
-            error,
-            JournalError::WrongOffset { .. }
-                | JournalError::Unavailable { .. }
-                | JournalError::Unknown { .. }
-                | JournalError::Abandoned
-        ),
     }
 }
 

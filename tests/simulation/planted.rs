@@ -1,11 +1,18 @@
 //! Bugs that are planted, to see that the simulation finds them.
 //!
-//! Each takes away one guard at a seam: what the journal, the hint store or the operator must do.
+//! Each takes away one guard. [`Planted`] has those at a seam: what the journal, the hint store or the operator must
+//! do. [`IN_LIBRARY`] has those of the library, which are there only where the compiler was given
+//! `--cfg recoverylog_planted`.
+
+#[cfg(recoverylog_planted)]
+use recoverylog::Bug;
 
 /// A guard that is taken away.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(crate) enum Planted {
     Nothing,
+    /// It is in the library.
+    InLibrary,
     /// The journal does not check the registers.
     RegisterCheck,
     /// The journal appends wherever its head is, and says that it was where the append named.
@@ -49,3 +56,18 @@ impl Planted {
         (Self::OneAuthor, 200),
     ];
 }
+
+/// The bugs in the library that the simulation finds, and the number of seeds within which it does.
+#[cfg(recoverylog_planted)]
+pub(crate) const IN_LIBRARY: &[(Bug, u64)] = &[
+    (Bug::JudgedAhead, 200),
+    (Bug::LongerBatch, 200),
+    (Bug::NoAt, 200),
+    (Bug::NotSticky, 200),
+    (Bug::NoAnchor, 200),
+    (Bug::EarlyHints, 200),
+    (Bug::NoDigestCheck, 200),
+    (Bug::NoChain, 200),
+    (Bug::NoInjection, 200),
+    (Bug::NamedBeforeFlush, 200),
+];

@@ -4,6 +4,8 @@
 
 mod crash;
 mod damage;
+#[cfg(recoverylog_planted)]
+mod planted;
 #[cfg(recoverylog_shuttle)]
 mod schedules;
 mod stopped;

@@ -10,6 +10,7 @@ use std::io;
 use super::group::{self, Group, Pending};
 use super::layout::{self, Record, SLOT_BYTES};
 use super::open_file::{CONTENT_WINDOW, Mark, OpenFile, SLOT_WINDOW, write_zeros};
+use crate::planted::{Bug, planted};
 use crate::vfs::File;
 
 /// Pieces smaller than that are gathered; larger ones are written from where they are.
@@ -101,13 +102,24 @@ fn write(
         let zeros = u64::from(ahead.slots.saturating_sub(next_slot)) * SLOT_BYTES;
         write_zeros(&*file.file, geometry.slot_at(next_slot), zeros)?;
     }
-    file.file.sync_data()?;
+    flush(&*file.file)?;
     Ok(Mark {
         len: end,
         slot: next_slot,
         digest: layout::digest_of(&encoded),
         registers: group.registers.clone(),
     })
+}
+
+/// Makes what was written durable. After a failure the system may have dropped it, and a second flush would not tell.
+fn flush(file: &dyn File) -> io::Result<()> {
+    if planted(Bug::AckBeforeFlush) {
+        return Ok(());
+    }
+    match file.sync_data() {
+        Err(_) if planted(Bug::RetriedFlush) => file.sync_data(),
+        flushed => flushed,
+    }
 }
 
 /// Writes pieces one behind the other, and returns the CRC-32C of all.

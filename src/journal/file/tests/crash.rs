@@ -139,7 +139,7 @@ fn check_and_go_on(fs: &MemoryFs, told: &Told, context: &str) {
 }
 
 #[test]
-fn a_crash_of_the_machine_at_any_change_loses_nothing_acknowledged() {
+pub(super) fn a_crash_of_the_machine_at_any_change_loses_nothing_acknowledged() {
     let changes = changes_of_script();
     for number in 0..changes {
         let fs = Arc::new(Faulty::new(MemoryFs::new()));
@@ -154,7 +154,7 @@ fn a_crash_of_the_machine_at_any_change_loses_nothing_acknowledged() {
 }
 
 #[test]
-fn the_death_of_the_process_at_any_change_loses_nothing_acknowledged() {
+pub(super) fn the_death_of_the_process_at_any_change_loses_nothing_acknowledged() {
     let changes = changes_of_script();
     for number in 0..changes {
         let fs = Arc::new(Faulty::new(MemoryFs::new()));
@@ -165,7 +165,7 @@ fn the_death_of_the_process_at_any_change_loses_nothing_acknowledged() {
 }
 
 #[test]
-fn a_crash_while_a_crash_is_recovered_from_loses_nothing() {
+pub(super) fn a_crash_while_a_crash_is_recovered_from_loses_nothing() {
     let changes = changes_of_script();
     for number in (0..changes).step_by(5) {
         let fs = Arc::new(Faulty::new(MemoryFs::new()));
@@ -190,7 +190,7 @@ fn a_crash_while_a_crash_is_recovered_from_loses_nothing() {
 }
 
 #[test]
-fn a_failure_of_any_change_loses_nothing_and_a_wedge_is_seen_by_every_handle() {
+pub(super) fn a_failure_of_any_change_loses_nothing_and_a_wedge_is_seen_by_every_handle() {
     let faults = [
         Fault::Fail(io::ErrorKind::Other),
         Fault::Fail(io::ErrorKind::StorageFull),

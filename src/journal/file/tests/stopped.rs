@@ -78,7 +78,7 @@ fn check(content: &[u8], acknowledged: &Acknowledged, context: &str) {
 }
 
 #[test]
-fn a_process_that_is_stopped_anywhere_goes_on_after_others_did() {
+pub(super) fn a_process_that_is_stopped_anywhere_goes_on_after_others_did() {
     // The last two go in larger strides: what they add is another way in.
     let ways: [(&[usize], bool, u64); 4] =
         [(&[300], true, 1), (&[3000, 3000, 3000], true, 1), (&[300], false, 3), (&[4096, 3000, 1], false, 3)];
