@@ -65,6 +65,8 @@
 //!
 //! A feature adds API; it never changes behaviour.
 
+#![cfg_attr(docsrs, feature(doc_cfg))]
+
 pub mod clock;
 pub mod completion;
 #[cfg(any(test, feature = "conformance"))]
