@@ -11,7 +11,9 @@
     reason = "a test that reads the repository's own files"
 )]
 
+mod broken;
 mod code;
+mod manifest;
 mod prose;
 mod tokens;
 

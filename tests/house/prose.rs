@@ -82,7 +82,7 @@ fn commands(page: &str) -> Vec<String> {
 }
 
 /// Returns the words of a section of Cargo.toml that stand before `=`.
-fn keys_of(section: &str) -> BTreeSet<String> {
+pub(crate) fn keys_of(section: &str) -> BTreeSet<String> {
     let manifest = read("Cargo.toml");
     let body = manifest.split(&format!("\n[{section}]\n")).nth(1).unwrap_or_default();
     let lines = body.lines().take_while(|line| !line.starts_with('['));
