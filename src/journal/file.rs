@@ -310,6 +310,12 @@ impl Journals for FileJournals {
 
 /// Maps the head of a journal, where it belongs to this boot.
 fn live_head(place: &Place, mode: OpenMode) -> Result<Option<SharedHead>, JournalError> {
+    let boot = place.fs.boot_id().map_err(|error| place.io("asking for the boot id", error))?;
+    Ok(any_head(place, mode)?.filter(|head| head.is_of_boot(boot)))
+}
+
+/// Maps the head of a journal, whichever boot it belongs to.
+fn any_head(place: &Place, mode: OpenMode) -> Result<Option<SharedHead>, JournalError> {
     let failed = |error| place.io("mapping the head", error);
     if !place.is_file(&place.head_path())? {
         return Ok(None);
@@ -322,7 +328,9 @@ fn live_head(place: &Place, mode: OpenMode) -> Result<Option<SharedHead>, Journa
                     io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem
                 ) =>
         {
-            return polled_head(place);
+            let file = place.fs.open(&place.head_path(), OpenMode::Read);
+            let file = file.map_err(|error| place.io("reading the head", error))?;
+            return Ok(Some(SharedHead::polled(file, HEAD_WORDS)));
         }
         file => file.map_err(failed)?,
     };
@@ -330,18 +338,7 @@ fn live_head(place: &Place, mode: OpenMode) -> Result<Option<SharedHead>, Journa
     if file.metadata().map_err(failed)?.len < (HEAD_WORDS * size_of::<u64>()) as u64 {
         return Ok(None);
     }
-    let head = SharedHead::new(file.map_shared(HEAD_WORDS).map_err(failed)?);
-    let boot = place.fs.boot_id().map_err(failed)?;
-    Ok(head.is_of_boot(boot).then_some(head))
-}
-
-/// Reads the head where it cannot be mapped.
-fn polled_head(place: &Place) -> Result<Option<SharedHead>, JournalError> {
-    let failed = |error| place.io("reading the head", error);
-    let file = place.fs.open(&place.head_path(), OpenMode::Read).map_err(failed)?;
-    let head = SharedHead::polled(file, HEAD_WORDS);
-    let boot = place.fs.boot_id().map_err(failed)?;
-    Ok(head.is_of_boot(boot).then_some(head))
+    Ok(Some(SharedHead::new(file.map_shared(HEAD_WORDS).map_err(failed)?)))
 }
 
 fn open_to_read(place: Place) -> Result<FileJournal, JournalError> {
@@ -349,16 +346,22 @@ fn open_to_read(place: Place) -> Result<FileJournal, JournalError> {
     if !place.is_file(&place.head_path())? && place.open_ids()?.is_empty() {
         return Err(JournalError::NotFound { journal: place.journal });
     }
-    let source = if let Some(head) = live_head(&place, OpenMode::Read)? {
-        Source::Live(head)
-    } else {
-        let sealed = view::sealed_files(&place)?.into_iter().map(|found| found.sealed);
-        let sealed = sealed.collect::<Vec<_>>();
-        Source::Still(Arc::new(recover::survey(&place, None, &sealed, OpenMode::Read)?))
+    let boot = place.fs.boot_id().map_err(|error| place.io("asking for the boot id", error))?;
+    let head = any_head(&place, OpenMode::Read)?;
+    let (source, cut) = match head {
+        Some(head) if head.is_of_boot(boot) => (Source::Live(head), None),
+        head => {
+            let sealed = view::sealed_files(&place)?.into_iter().map(|found| found.sealed);
+            let sealed = sealed.collect::<Vec<_>>();
+            let witness = head.and_then(|head| head.witness());
+            let survey = recover::survey(&place, witness, &sealed, OpenMode::Read)?;
+            let cut = survey.cut.clone();
+            (Source::Still(Arc::new(survey)), cut)
+        }
     };
     let view = View::new(place, source);
     view.check()?;
-    Ok(FileJournal::new(view, None, None))
+    Ok(FileJournal::new(view, None, cut))
 }
 
 /// Opens and locks a file, waiting for whoever holds it.

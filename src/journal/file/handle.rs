@@ -59,7 +59,8 @@ impl FileJournal {
         Self { view: Arc::new(view), writer, cut }
     }
 
-    /// Returns what this open cut off the end, where it had to recover the journal after another boot.
+    /// Returns what this open cut off the end, where it had to recover the journal after another boot; of a journal that
+    /// was opened for reading, what it leaves out.
     pub fn cut_tail(&self) -> Option<&CutTail> {
         self.cut.as_ref()
     }

@@ -42,9 +42,17 @@ impl SharedHead {
     }
 
     /// Tells whether the words belong to any boot.
-    pub(super) fn is_valid(&self) -> bool {
+    fn is_valid(&self) -> bool {
         let boot = [self.get(BOOT_WORD), self.get(BOOT_WORD + 1)];
         self.get(MAGIC_WORD) == HEAD_MAGIC && self.get(CHECK_WORD) == head_check(boot)
+    }
+
+    /// Returns a value that the head word had in the boot that the words belong to, whichever that is.
+    pub(super) fn witness(&self) -> Option<HeadWord> {
+        self.is_valid().then(|| {
+            let (floor, word) = self.bounds();
+            word.max(floor)
+        })
     }
 
     /// Starts the words of a boot. Nobody else may use them yet: the lock of the journal is held.

@@ -149,8 +149,7 @@ impl OpenFile {
             }
             // A file goes only after the head has left it.
             if head.load().file == word.file {
-                let what = format!("{} is gone", place.open_path(word.file).display());
-                return Err(place.corrupt(Offset::ZERO, what, "the file that the head names", "no file"));
+                return Err(place.gone(word.file));
             }
         }
     }

@@ -183,6 +183,12 @@ impl Place {
         }
     }
 
+    /// What is said where the open file that a head names is not there, nor one that came after it.
+    pub(super) fn gone(&self, id: u64) -> JournalError {
+        let what = format!("{} is gone", self.open_path(id).display());
+        self.corrupt(Offset::ZERO, what, "the file that the head names", "no file")
+    }
+
     pub(super) fn diverged(&self, offset: Offset, what: impl Into<String>) -> JournalError {
         JournalError::Diverged { journal: self.journal.clone(), offset, what: what.into() }
     }

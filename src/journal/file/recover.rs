@@ -58,7 +58,11 @@ pub(super) fn survey(
     for id in place.open_ids()? {
         files.extend(OpenFile::open(place, id, mode)?.map(Arc::new));
     }
-    let last_id = files.last().map_or(0, |file| file.header.id).max(witness.map_or(0, |word| word.file));
+    let last_id = files.last().map_or(0, |file| file.header.id);
+    // A file goes only once a newer one is there.
+    if let Some(word) = witness.filter(|word| word.file > last_id) {
+        return Err(place.gone(word.file));
+    }
     let mut survey =
         Survey { chain: Vec::new(), head: Offset::ZERO, registers: RegisterSet::EMPTY, cut: None, last_id };
     if let Some((file, scan)) = last_in_use(place, witness, &files, &mut survey.cut)? {
@@ -191,11 +195,7 @@ pub(super) fn recover(
             place.remove(&place.state.join(name))?;
         }
     }
-    let witness = head.is_valid().then(|| {
-        let (floor, word) = head.bounds();
-        word.max(floor)
-    });
-    let survey = survey(place, witness, &list_sealed()?, OpenMode::ReadWrite)?;
+    let survey = survey(place, head.witness(), &list_sealed()?, OpenMode::ReadWrite)?;
     let header = Header {
         id: survey.last_id + 1,
         previous: survey.chain.last().map_or(0, |link| link.file.header.id),

@@ -190,3 +190,35 @@ fn a_sealed_fragment_that_is_cut_or_gone_is_no_silent_end() {
         matches!(reader.next(soon()).unwrap(), ReadStep::Chunk(chunk) if bytes_of(&chunk) == states[4][3000..])
     );
 }
+
+#[test]
+fn an_open_file_that_is_gone_is_corrupt_in_the_next_boot_too() {
+    let Small { fs, states } = small(true);
+    let image = fs.crash_image(CrashPlan::KeepAll);
+    let (path, _) = files(&image).into_iter().find(|(path, _)| path.extension().unwrap() == "open").unwrap();
+    assert_eq!(look(&fs.crash_image(CrashPlan::KeepAll)).unwrap(), states[4]);
+    image.remove_file(&path).unwrap();
+    for journals in [read_only(&image), writing(&image)] {
+        let opened = journals.open_file(&name());
+        assert!(matches!(opened, Err(JournalError::Corrupt { .. })), "{:?}", opened.map(|j| j.head(soon())));
+    }
+}
+
+#[test]
+fn a_reader_believes_the_witness_of_the_last_boot() {
+    let Small { fs, states } = small(true);
+    let (open, _) = files(&fs).into_iter().find(|(path, _)| path.extension().unwrap() == "open").unwrap();
+    let image = fs.crash_image(CrashPlan::KeepAll);
+    assert_eq!(content(&read_only(&image).open_file(&name()).unwrap()).unwrap(), states[4]);
+    flip(&image, &open, 4 + 1500 + 40);
+    let opened = read_only(&image).open_file(&name());
+    assert!(matches!(opened, Err(JournalError::Corrupt { .. })), "{:?}", opened.map(|j| j.head(soon())));
+}
+
+fn read_only(fs: &MemoryFs) -> FileJournals {
+    FileJournals::read_only_on(Arc::new(fs.clone()), ROOT).unwrap()
+}
+
+fn writing(fs: &MemoryFs) -> FileJournals {
+    FileJournals::open_on(Arc::new(fs.clone()), ROOT, options(4096, true)).unwrap()
+}
