@@ -239,10 +239,8 @@ impl Handoff<'_> {
                 self.play.check_tail()?;
                 return Err(self.torn(begin, present, promised));
             }
-            let reached = match leftover {
-                Leftover::Junk { begin, bytes } => begin.saturating_add(bytes),
-                _ => self.play.reader.at(),
-            };
+            // Whatever is behind the last operation, a newline included, is no part of one that is to come.
+            let reached = self.play.reader.fetched();
             if reached >= head {
                 return Ok(reached);
             }

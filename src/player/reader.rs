@@ -148,6 +148,11 @@ impl OpReader {
         self.at
     }
 
+    /// Returns where the bytes end that were fetched.
+    pub(super) fn fetched(&self) -> Offset {
+        self.at.saturating_add(self.buffered_bytes as u64)
+    }
+
     /// Returns the range that is being read.
     pub(super) fn current_range(&self) -> Option<&PlanRange> {
         self.ranges.get(self.range)
@@ -224,7 +229,7 @@ impl OpReader {
 
     /// Steps over everything before `target`, which lies in the range that is being read.
     pub(super) fn skip_to(&mut self, target: Offset) -> Result<()> {
-        if target > self.at.saturating_add(self.buffered_bytes as u64)
+        if target > self.fetched()
             && let Source::Plan(prefetch) = &mut self.source
         {
             prefetch.skip_to(self.range, target);
@@ -282,7 +287,7 @@ impl OpReader {
     fn is_committed(&mut self, end: Offset) -> Result<bool> {
         let deadline = self.step_deadline();
         let Source::Follow { journal, .. } = &self.source else { return Ok(false) };
-        if end > self.at.saturating_add(self.buffered_bytes as u64) {
+        if end > self.fetched() {
             self.committed = self.committed.max(journal.head(deadline)?.offset);
         } else {
             self.committed = self.committed.max(end);
@@ -382,7 +387,7 @@ impl OpReader {
 
     /// Adds bytes that were fetched, without those that were stepped over meanwhile.
     fn buffer(&mut self, offset: Offset, mut bytes: Bytes) -> Result<()> {
-        let expected = self.at.saturating_add(self.buffered_bytes as u64);
+        let expected = self.fetched();
         if offset > expected {
             return Err(hole(&self.log, expected, offset));
         }

@@ -311,3 +311,16 @@ fn a_mark_is_never_earlier_than_that_of_the_writer_before() {
     let second = take_over(&journals, 2, at(1_000));
     assert_eq!(hints(&second).as_of.unwrap().unix_nanos, 2_000);
 }
+
+#[test]
+fn a_log_that_ends_with_a_newline_is_taken_over() {
+    let journals = memory();
+    let journal = journals.journal(&log());
+    let recorder = take_over(&journals, 1, RecorderOptions::default());
+    create(&recorder, "/file");
+    recorder.barrier().unwrap().wait(soon()).unwrap();
+    journal.append(Append::new("\n"), soon()).unwrap();
+    let played = by(&whole(), &journals).unwrap().follow().unwrap().promote(author(2), soon()).unwrap();
+    assert_eq!(played.position, journal.head(soon()).unwrap().offset);
+    assert_eq!(played.fsm.live_files(), 1);
+}
