@@ -357,6 +357,12 @@ impl LogPath {
         Ok(())
     }
 
+    /// Tells whether the path is, or lies in, the folder that recorders and players keep for themselves: no file of a
+    /// user is recorded there, and a player hides what is.
+    pub(crate) fn is_reserved(&self) -> bool {
+        self.components().next() == Some(RESERVED.as_bytes())
+    }
+
     /// Returns the path without its leading slash, for joining below a directory.
     pub fn relative(&self) -> &[u8] {
         self.0.strip_prefix(b"/").unwrap_or(&self.0)
@@ -367,6 +373,9 @@ impl LogPath {
         self.relative().split(|&b| b == b'/')
     }
 }
+
+/// Folder of a recorded tree that recorders and players keep for themselves, relative to its root.
+pub(crate) const RESERVED: &str = ".recoverylog";
 
 /// The longest recorded path, as Linux's `PATH_MAX`.
 const PATH_BYTES_MAX: usize = 4096;

@@ -37,7 +37,7 @@ use crate::clock::Deadline;
 use crate::completion::completion;
 use crate::error::{Error, ErrorKind, Result};
 use crate::fsm::Fsm;
-use crate::ids::{Author, Fnode, JournalName, LogPath, Offset};
+use crate::ids::{Author, Fnode, JournalName, LogPath, Offset, RESERVED};
 use crate::journal::Journal;
 use crate::planted::{Bug, planted};
 use crate::sync::{Mutex, MutexGuard};
@@ -127,8 +127,8 @@ impl Recorder {
     ///
     /// # Errors
     /// As all recording calls: the recorder's failure; [`ErrorKind::Invalid`] for a request that no history
-    /// allows, such as a path that [`LogPath::check`] refuses; [`ErrorKind::Unavailable`] where earlier bytes
-    /// do not become durable in time. After the latter two nothing was recorded.
+    /// allows, such as a path that [`LogPath::check`] refuses or that is reserved; [`ErrorKind::Unavailable`] where
+    /// earlier bytes do not become durable in time. After the latter two nothing was recorded.
     pub fn create(&self, path: &LogPath) -> Result<Fnode> {
         self.checked(&[path])?;
         let reserved = self.reserve_ops(&[path])?;
@@ -173,6 +173,10 @@ impl Recorder {
 
     /// Writes `bytes` to `fnode` at `offset`, in operations of at most [`OP_BYTES_MAX`] bytes. A write of no
     /// bytes is recorded too.
+    ///
+    /// # Errors
+    /// As those of [`Recorder::create`]; of more than one operation the first may have been recorded. The same write
+    /// can be made again.
     pub fn write(&self, fnode: Fnode, offset: u64, bytes: &[u8]) -> Result<()> {
         let mut at = offset;
         let mut rest = bytes;
@@ -377,10 +381,14 @@ impl Recorder {
     }
 
     fn checked(&self, paths: &[&LogPath]) -> Result<()> {
-        paths.iter().try_for_each(|path| path.check()).map_err(|invalid| {
-            Error::new(ErrorKind::Invalid, "a path cannot be recorded")
-                .in_log(&self.inner.settings.log)
-                .with_source(invalid)
+        paths.iter().try_for_each(|path| {
+            let refused = |what: &'static str| Error::new(ErrorKind::Invalid, what).in_log(self.log());
+            path.check().map_err(|invalid| refused("a path cannot be recorded").with_source(invalid))?;
+            if path.is_reserved() {
+                return Err(refused("a path is reserved: players hide what is recorded there")
+                    .expected(format_args!("a path outside of /{RESERVED}"), path));
+            }
+            Ok(())
         })
     }
 }

@@ -22,14 +22,12 @@ use std::sync::{Arc, PoisonError};
 pub use self::adopt::Adopted;
 pub(crate) use self::names::At;
 use self::names::{FileId, Names};
+pub(crate) use self::whole::is_being_built;
 use crate::error::{Error, ErrorKind, Result};
 use crate::ids::{Fnode, LogPath};
 use crate::recorder::{OP_BYTES_MAX, Recorder, Reserved};
 use crate::sync::{Mutex, MutexGuard};
 use crate::vfs::{File, FileSystem, resolve_named};
-
-/// The folder that readers hide; no file of a user is recorded in it.
-const RESERVED: &[u8] = b"/.recoverylog/";
 
 /// Maps what an engine does to local files to what is recorded.
 pub struct Tracker {

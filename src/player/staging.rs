@@ -14,11 +14,9 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use crate::error::{Error, ErrorKind, Result};
-use crate::ids::{Author, Fnode, InvalidPath, LogPath};
+use crate::ids::{Author, Fnode, InvalidPath, LogPath, RESERVED};
 use crate::vfs::{File, FileKind, FileSystem, OpenMode, resolve_named};
 
-/// Folder of the recorded tree that players keep for themselves, relative to its root.
-pub(super) const RESERVED: &str = ".recoverylog";
 /// Marker of a directory that is not whole, relative to its root.
 pub(super) const INCOMPLETE: &str = ".recoverylog/INCOMPLETE";
 /// Name of the marker in its folder.
@@ -283,7 +281,7 @@ impl Staging {
     /// Removes the files that only the reserved folder names: anchors, and files that were being built.
     fn hide_reserved(&mut self) -> Result<()> {
         let hidden = self.files.iter().flat_map(|(fnode, paths)| {
-            paths.iter().filter(|path| is_reserved(path)).map(|path| (*fnode, path.clone()))
+            paths.iter().filter(|path| path.is_reserved()).map(|path| (*fnode, path.clone()))
         });
         for (fnode, path) in hidden.collect::<Vec<_>>() {
             self.unlink(fnode, &path)?;
@@ -384,11 +382,6 @@ fn mark(root: &dyn FileSystem) -> io::Result<()> {
 
 fn parent_of(path: &Path) -> &Path {
     path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."))
-}
-
-/// Tells whether `path` lies in the folder that recorders and players keep for themselves.
-pub(super) fn is_reserved(path: &LogPath) -> bool {
-    path.components().next() == Some(RESERVED.as_bytes())
 }
 
 /// Returns the path relative to the root, once it is known to be safe.

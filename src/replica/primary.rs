@@ -13,12 +13,13 @@ use super::{Replica, ReplicaOptions};
 use crate::clock::{Deadline, now};
 use crate::error::{Error, Result};
 use crate::hint_store::HintStore;
-use crate::ids::{Author, LogPath};
+use crate::ids::Author;
 use crate::player::{Played, Warning};
 use crate::recorded_fs::RecordedFs;
 use crate::recorder::{Barrier, Recorder, RecorderCounters};
 use crate::sync::thread::JoinHandle;
 use crate::sync::{Condvar, Mutex, MutexGuard, thread};
+use crate::tracker::is_being_built;
 use crate::vfs::FileSystem;
 
 /// How often the thread that publishes hints looks at what was recorded.
@@ -78,8 +79,8 @@ impl Primary {
         author: Author,
         deadline: Deadline,
     ) -> Result<Self> {
-        let leftovers: Vec<_> =
-            played.fsm.links().map(|(path, _)| path.clone()).filter(is_leftover).collect();
+        let links = played.fsm.links().map(|(path, _)| path);
+        let leftovers: Vec<_> = links.filter(|path| is_being_built(path)).cloned().collect();
         let journal = replica.journals.open(&replica.log)?;
         // A history that was recorded in another log goes on in this one, at its head: a fork.
         let head = if played.log == replica.log { played.position } else { journal.head(deadline)?.offset };
@@ -220,9 +221,4 @@ impl Publisher {
         state.failure = None;
         Ok(())
     }
-}
-
-/// Tells whether a file was being built when its writer was lost. The anchor of an empty tree is none.
-fn is_leftover(path: &LogPath) -> bool {
-    path.as_bytes().starts_with(b"/.recoverylog/tmp-")
 }

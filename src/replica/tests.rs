@@ -230,7 +230,8 @@ fn what_a_lost_writer_was_building_is_unlinked_at_promotion() {
     let recorder =
         Recorder::new(journal, Fsm::new(log()), Offset::ZERO, author(1), RecorderOptions::default()).unwrap();
     let leftover = crate::ids::LogPath::from_bytes(b"/.recoverylog/tmp-7");
-    recorder.create(&leftover).unwrap();
+    let reserved = recorder.reserve_ops(&[&leftover]).unwrap();
+    recorder.transaction(reserved, |tx| tx.create(&leftover)).unwrap();
     recorder.barrier().unwrap().wait(soon()).unwrap();
     let primary = world.primary("/two", 2);
     primary.barrier().unwrap().wait(soon()).unwrap();

@@ -10,7 +10,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Weak};
 
-use super::{Handle, Inode, InodeState, RESERVED, Tracker, io_error};
+use super::{Handle, Inode, InodeState, Tracker, io_error};
 use crate::error::{Error, ErrorKind, Result};
 use crate::ids::{Fnode, LogPath};
 use crate::sync::{Mutex, MutexGuard};
@@ -306,8 +306,8 @@ impl Tracker {
         let below = self.below(&whole).ok_or_else(|| invalid("is not in the recorded directory"))?;
         let path = LogPath::rooted(below.as_os_str().as_encoded_bytes())
             .map_err(|error| invalid("cannot be recorded").with_source(error))?;
-        if path.as_bytes().starts_with(RESERVED) {
-            return Err(invalid("is in a folder that is reserved"));
+        if path.is_reserved() {
+            return Err(invalid("is a name that is reserved, or lies below it"));
         }
         if self.leads_through_a_symlink(at, below) {
             return Err(invalid("leads through a symbolic link"));

@@ -7,11 +7,14 @@
 //! *Does not* lock: the caller holds the inode, so that the content stands still. Credit is therefore taken
 //! under locks here, which cannot block for good: it is given back by the journal, which needs none of them.
 
-use super::{RESERVED, Tracker};
+use super::Tracker;
 use crate::error::{Error, Result};
 use crate::ids::{Fnode, LogPath};
 use crate::recorder::{OP_BYTES_MAX, Transaction};
 use crate::vfs::File;
+
+/// What the paths of files begin with that are being built.
+const BUILDING: &[u8] = b"/.recoverylog/tmp-";
 
 /// The largest file that is recorded by one append.
 const ONE_APPEND_BYTES_MAX: u64 = 4 << 20;
@@ -38,7 +41,8 @@ impl Tracker {
         }
 
         let building = self.building_path();
-        let fnode = self.recorder.create(&building)?;
+        let reserved = self.recorder.reserve_ops(&[&building])?;
+        let fnode = self.recorder.transaction(reserved, |tx| tx.create(&building))?;
         let mut at = 0;
         while at < len {
             let piece = read(file, at, (len - at).min(OP_BYTES_MAX as u64))?;
@@ -59,8 +63,13 @@ impl Tracker {
     fn building_path(&self) -> LogPath {
         // A file's number is never used twice in a log.
         let next = self.recorder.with_fsm(|fsm| fsm.next_seq_no().get());
-        LogPath::from_bytes(&[RESERVED, format!("tmp-{next}").as_bytes()].concat())
+        LogPath::from_bytes(&[BUILDING, next.to_string().as_bytes()].concat())
     }
+}
+
+/// Tells whether a file is being built at `path`, or was when its writer was lost.
+pub(crate) fn is_being_built(path: &LogPath) -> bool {
+    path.as_bytes().starts_with(BUILDING)
 }
 
 /// Creates an empty file at `links`.

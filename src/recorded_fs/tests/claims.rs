@@ -295,6 +295,36 @@ fn what_cannot_be_recorded_is_refused_before_the_local_file_changes() {
 }
 
 #[test]
+fn nothing_takes_the_name_of_the_folder_that_readers_hide() {
+    let bed = Bed::new();
+    bed.create("file", b"kept");
+    bed.disk.create_dir(&db("folder")).unwrap();
+    bed.create("folder/below", b"kept too");
+    let ops = bed.ops();
+    for refused in [
+        bed.fs.open(&db(".recoverylog"), OpenMode::Create).map(drop),
+        bed.fs.rename(&db("file"), &db(".recoverylog")),
+        bed.fs.rename(&db("folder"), &db(".recoverylog")),
+        bed.fs.hard_link(&db("file"), &db(".recoverylog")),
+    ] {
+        assert_eq!(refused.unwrap_err().kind(), io::ErrorKind::InvalidInput);
+    }
+    assert_eq!(bed.ops_since(ops), 0);
+    bed.check();
+    let recorder = bed.fs.recorder();
+    let (reserved, fnode) = (path("/.recoverylog"), bed.fnode("/file").unwrap());
+    for path in [reserved.clone(), path("/.recoverylog/x")] {
+        assert_eq!(recorder.create(&path).unwrap_err().kind(), ErrorKind::Invalid);
+        assert_eq!(recorder.link(fnode, &path).unwrap_err().kind(), ErrorKind::Invalid);
+        let renamed = recorder.rename(&LogPath::from_bytes(b"/file"), &path);
+        assert_eq!(renamed.unwrap_err().kind(), ErrorKind::Invalid);
+    }
+    assert_eq!(bed.ops_since(ops), 0);
+    bed.create(".recoverylogs", b"another name");
+    bed.check();
+}
+
+#[test]
 fn a_path_through_a_symbolic_link_is_refused() {
     let bed = Bed::new();
     bed.fs.create_dir(&db("d")).unwrap();
