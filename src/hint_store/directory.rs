@@ -148,8 +148,8 @@ impl DirectoryHints {
         let nonce = crate::entropy::random_author()?.register_value();
         let temporary = self.directory.join(format!(".{number:016x}-{nonce}.tmp"));
         let path = self.directory.join(format!("{number:016x}-{digest}.{extension}"));
+        let file = self.fs.open(&temporary, OpenMode::CreateNew).map_err(|e| failed("writing", &path, e))?;
         let written = || -> io::Result<()> {
-            let file = self.fs.open(&temporary, OpenMode::CreateNew)?;
             file.write_all_at(content, 0)?;
             if !planted(Bug::NamedBeforeFlush) {
                 file.sync_all()?;
