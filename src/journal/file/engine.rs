@@ -288,11 +288,8 @@ impl Engine {
                 word = self.head.load();
             }
             let current = &mut self.current;
-            match current.file.advance(&self.place, &mut current.mark, word.len, check) {
-                Ok(()) => return Ok(word),
-                // Out of use by now, and the records go when it is sealed.
-                Err(_) if self.head.load().file != word.file => {}
-                Err(error) => return Err(error),
+            if current.file.advance_to(&self.place, &mut current.mark, (&self.head, word), check)? {
+                return Ok(word);
             }
         }
     }

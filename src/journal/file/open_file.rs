@@ -9,7 +9,7 @@ use std::io;
 use std::sync::Arc;
 
 use super::head::SharedHead;
-use super::layout::{self, Digest, Geometry, HEADER_BYTES, Header, Record, SLOT_BYTES};
+use super::layout::{self, Digest, Geometry, HEADER_BYTES, HeadWord, Header, Record, SLOT_BYTES};
 use super::place::Place;
 use crate::ids::Offset;
 use crate::journal::{JournalError, RegisterSet};
@@ -204,6 +204,22 @@ impl OpenFile {
             *mark = next;
         }
         Ok(())
+    }
+
+    /// As [`OpenFile::advance`], to where the head word `word` was; false where the head has left this file meanwhile:
+    /// the records go when it is sealed.
+    pub(super) fn advance_to(
+        &self,
+        place: &Place,
+        mark: &mut Mark,
+        (head, word): (&SharedHead, HeadWord),
+        check: bool,
+    ) -> Result<bool, JournalError> {
+        match self.advance(place, mark, word.len, check) {
+            Ok(()) => Ok(true),
+            Err(_) if head.load().file != word.file => Ok(false),
+            Err(error) => Err(error),
+        }
     }
 
     /// Checks the content of one group, which begins at `from`.

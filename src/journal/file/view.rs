@@ -107,11 +107,8 @@ impl View {
                 let Some((file, mark)) = &mut state.current else {
                     return Err(self.place.unavailable("the open file"));
                 };
-                match file.advance(&self.place, mark, word.len, false) {
-                    Ok(()) => return Ok(Head::new(file.offset(mark.len), mark.registers.clone())),
-                    // Out of use by now, and the records go when it is sealed.
-                    Err(_) if head.load().file != word.file => {}
-                    Err(error) => return Err(error),
+                if file.advance_to(&self.place, mark, (&head, word), false)? {
+                    return Ok(Head::new(file.offset(mark.len), mark.registers.clone()));
                 }
             },
             Source::Still(survey) => Ok(Head::new(survey.head, survey.registers.clone())),
@@ -120,14 +117,11 @@ impl View {
 
     /// Checks the content of the open file against its commits.
     pub(super) fn check(&self) -> Result<(), JournalError> {
+        let Source::Live(head) = self.lock().source.clone() else { return Ok(()) };
         loop {
-            let Some(link) = self.now()?.current() else { return Ok(()) };
-            let checked = link.file.advance(&self.place, &mut link.file.start(), link.len, true);
-            // One that is out of use by now may be cut to what counts, without its records.
-            let is_current =
-                |now: Now| now.current().is_some_and(|now| now.file.header.id == link.file.header.id);
-            if checked.is_ok() || is_current(self.now()?) {
-                return checked;
+            let Some((word, file)) = self.now()?.live else { return Ok(()) };
+            if file.advance_to(&self.place, &mut file.start(), (&head, word), true)? {
+                return Ok(());
             }
         }
     }
