@@ -572,8 +572,8 @@ impl Play {
         else {
             return Ok(());
         };
-        let step = self.reader.step_deadline().remaining();
-        tail::check_torn(Arc::clone(journal), &self.fsm, begin, step)
+        let (step, limit) = (self.options.step_deadline, self.reader.limited_to());
+        tail::check_torn(Arc::clone(journal), &self.fsm, begin, step, limit)
     }
 
     fn tail_warning(&mut self) -> Option<Warning> {

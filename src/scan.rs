@@ -36,11 +36,14 @@ pub struct ScanOptions {
     pub check_payloads: bool,
     /// The longest wait for one step of the journal.
     pub step_deadline: Duration,
+    /// When to give up, however well it goes.
+    pub(crate) limit: Option<Deadline>,
 }
 
 impl Default for ScanOptions {
     fn default() -> Self {
-        Self { begin: Offset::ZERO, end: None, check_payloads: true, step_deadline: Duration::from_secs(30) }
+        let step_deadline = Duration::from_secs(30);
+        Self { begin: Offset::ZERO, end: None, check_payloads: true, step_deadline, limit: None }
     }
 }
 
@@ -400,7 +403,17 @@ impl LogScan {
     /// Asks the journal for what comes next.
     fn step(&mut self) -> Result<()> {
         let expected = self.at.saturating_add(self.buffer.len() as u64);
-        match self.reader.next(Deadline::after(self.options.step_deadline)) {
+        let late = |what: &'static str| {
+            Error::new(ErrorKind::Unavailable, what).in_log(self.journal.name()).at(expected)
+        };
+        let mut deadline = Deadline::after(self.options.step_deadline);
+        if let Some(limit) = self.options.limit {
+            if limit.has_passed() {
+                return Err(late("the log was not looked through in time"));
+            }
+            deadline = deadline.min(limit);
+        }
+        match self.reader.next(deadline) {
             Ok(ReadStep::Chunk(chunk)) if chunk.offset() == expected => self.chunk = Some((chunk, 0)),
             Ok(ReadStep::Chunk(chunk)) => {
                 return Err(Error::new(
@@ -412,7 +425,14 @@ impl LogScan {
                 .expected(format_args!("offset {expected}"), chunk.offset()));
             }
             Ok(ReadStep::Jump { from, to }) => self.gap = Some(Gap { begin: from, end: to, error: None }),
-            Ok(ReadStep::End | ReadStep::AtHead { .. }) => self.dry = true,
+            Ok(ReadStep::End) => self.dry = true,
+            Ok(ReadStep::AtHead { head }) => {
+                let (wanted, there) =
+                    (format_args!("bytes up to {}", self.head), format_args!("a head of {head}"));
+                return Err(
+                    late("bytes below the head of the log did not come in time").expected(wanted, there)
+                );
+            }
             Ok(ReadStep::Interrupted) => {}
             Err(error) => {
                 let error = Error::from(error);

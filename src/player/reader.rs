@@ -132,8 +132,13 @@ impl OpReader {
         self.limit = Some(deadline);
     }
 
+    /// Returns when every wait ends, where [`OpReader::limit`] was called.
+    pub(super) const fn limited_to(&self) -> Option<Deadline> {
+        self.limit
+    }
+
     /// Returns when to give up one step of the journal.
-    pub(super) fn step_deadline(&self) -> Deadline {
+    fn step_deadline(&self) -> Deadline {
         let step = Deadline::after(self.step);
         self.limit.map_or(step, |limit| limit.min(step))
     }

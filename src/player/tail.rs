@@ -8,6 +8,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::clock::Deadline;
 use crate::error::{Error, ErrorKind, Result};
 use crate::fsm::Fsm;
 use crate::ids::Offset;
@@ -15,13 +16,20 @@ use crate::journal::Journal;
 use crate::op::RecordedOp;
 use crate::scan::{Found, LogScan, ScanOptions};
 
-/// Looks for operations of the history in what a torn operation at `begin` promises.
+/// Looks for operations of the history in what a torn operation at `begin` promises, until `limit` passes.
 ///
 /// # Errors
-/// `Corrupt` where there is one; what the journal says.
-pub(super) fn check_torn(journal: Arc<dyn Journal>, fsm: &Fsm, begin: Offset, step: Duration) -> Result<()> {
+/// `Corrupt` where there is one; `Unavailable` where it could not be looked through in time; what the journal says.
+pub(super) fn check_torn(
+    journal: Arc<dyn Journal>,
+    fsm: &Fsm,
+    begin: Offset,
+    step_deadline: Duration,
+    limit: Option<Deadline>,
+) -> Result<()> {
     let log = journal.name().clone();
-    let options = ScanOptions { begin, check_payloads: false, step_deadline: step, ..ScanOptions::default() };
+    let options =
+        ScanOptions { begin, check_payloads: false, step_deadline, limit, ..ScanOptions::default() };
     for found in LogScan::open(journal, options)? {
         let Found::Op(found) = found? else { continue };
         if lies_ahead(fsm, &found.op) {

@@ -252,3 +252,27 @@ enum Part {
     Junk(Vec<u8>),
     Hole,
 }
+
+#[test]
+fn bytes_that_do_not_come_in_time_are_not_the_end_of_the_log() {
+    let mut log = Log::new(usize::MAX);
+    log.create("/a");
+    let second = log.create("/b");
+    let options = ScanOptions { step_deadline: Duration::ZERO, ..ScanOptions::default() };
+    let mut scan = LogScan::open(Arc::<MemoryJournal>::clone(&log.journal), options).unwrap();
+    assert!(matches!(scan.next(), Some(Ok(Found::Op(_)))));
+    log.journal.truncate(second);
+    let late = scan.next().unwrap().unwrap_err();
+    assert_eq!((late.kind(), late.offset()), (ErrorKind::Unavailable, Some(second)));
+    assert!(scan.next().is_none());
+}
+
+#[test]
+fn a_scan_ends_at_its_limit_however_well_it_goes() {
+    let mut log = Log::new(1);
+    log.create("/a");
+    let options = ScanOptions { limit: Some(Deadline::passed()), ..ScanOptions::default() };
+    let journal = Arc::<MemoryJournal>::clone(&log.journal);
+    let late = LogScan::open(journal, options).unwrap().next().unwrap().unwrap_err();
+    assert_eq!(late.kind(), ErrorKind::Unavailable);
+}
