@@ -37,3 +37,23 @@ pub(crate) fn pause(duration: Duration) {
 pub(crate) fn pause(_: Duration) {
     thread::yield_now();
 }
+
+/// Pauses between attempts, each twice as long as the one before, from 5 ms to one second.
+#[derive(Debug)]
+pub(crate) struct Backoff(Duration);
+
+impl Backoff {
+    /// The longest pause.
+    const MAX: Duration = Duration::from_secs(1);
+
+    /// Begins with the shortest pause.
+    pub(crate) const fn new() -> Self {
+        Self(Duration::from_millis(5))
+    }
+
+    /// Pauses before the next attempt, for at most `remaining`.
+    pub(crate) fn pause(&mut self, remaining: Duration) {
+        pause(self.0.min(remaining));
+        self.0 = (self.0 * 2).min(Self::MAX);
+    }
+}

@@ -21,7 +21,7 @@ use crate::ids::{Author, Offset};
 use crate::journal::{Append, Appended, Interrupter, Journal, JournalError, ReadRange, ReadStep};
 use crate::op::{OpBody, RecordedOp};
 use crate::planted::{Bug, planted};
-use crate::sync::{Condvar, Mutex};
+use crate::sync::{Backoff, Condvar, Mutex};
 use crate::wire::{HEADER_BYTES, encode_op};
 
 /// Lost races after which the old writer is stopped by its register before the next attempt.
@@ -267,6 +267,7 @@ impl Handoff<'_> {
 
     /// Appends, and finds out what happened where the journal does not know; `None` where the offset was taken.
     fn append(&mut self, append: &Append) -> Result<Option<Appended>> {
+        let mut backoff = Backoff::new();
         loop {
             // An answer that does not come is asked for where the append would be.
             let patience = self.deadline.or_after(self.play.options.step_deadline);
@@ -288,6 +289,7 @@ impl Handoff<'_> {
                 }
                 return Ok(None);
             }
+            backoff.pause(self.deadline.remaining());
         }
     }
 

@@ -6,8 +6,8 @@ use super::*;
 use crate::completion::Completion;
 use crate::ids::{Author, LogPath};
 use crate::journal::{
-    Append, Appended, Capabilities, Fragment, Head, Interrupter, JournalError, JournalReader, MemoryJournals,
-    ReadRange, ReadStep,
+    Append, AppendFault, Appended, Capabilities, FaultyJournals, Fragment, Head, Interrupter, JournalError,
+    JournalReader, MemoryJournals, ReadRange, ReadStep,
 };
 use crate::recorder::{Recorder, RecorderOptions};
 use crate::vfs::MemoryFs;
@@ -323,4 +323,16 @@ fn a_log_that_ends_with_a_newline_is_taken_over() {
     let played = by(&whole(), &journals).unwrap().follow().unwrap().promote(author(2), soon()).unwrap();
     assert_eq!(played.position, journal.head(soon()).unwrap().offset);
     assert_eq!(played.fsm.live_files(), 1);
+}
+
+#[test]
+fn a_hand_off_that_is_refused_at_once_pauses_before_it_asks_again() {
+    let journals = FaultyJournals::new(memory());
+    let journal = journals.journal(&log());
+    (0..1000).for_each(|number| journal.fail_append(number, AppendFault::Refused));
+    let follower = by(&whole(), &journals).unwrap().follow().unwrap();
+    let refused = follower.promote(author(2), Deadline::after(Duration::from_millis(200))).unwrap_err();
+    assert_eq!(refused.kind(), ErrorKind::Unavailable);
+    // Between them lie pauses of 5, 10, 20, 40, 80 ms and so on.
+    assert!(journal.counts()["refused"] <= 7, "{:?}", journal.counts());
 }

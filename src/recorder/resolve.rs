@@ -19,14 +19,9 @@ use crate::error::{Error, ErrorKind};
 use crate::ids::{Author, Checksum, JournalName, Offset, SeqNo};
 use crate::journal::{Chunk, Journal, JournalError, JournalReader, ReadRange, ReadStep, RegisterSet};
 use crate::planted::{Bug, planted};
-use crate::sync;
-use crate::sync::thread;
+use crate::sync::{Backoff, thread};
 use crate::wire::{OpError, Step, decode_frame, decode_op};
 
-/// The first pause before an append is resent; each is twice the one before.
-const PAUSE_MIN: Duration = Duration::from_millis(5);
-/// The longest pause.
-const PAUSE_MAX: Duration = Duration::from_secs(1);
 /// How long one attempt waits for the journal: an answer that is lost must not cost the whole time.
 const ATTEMPT_MAX: Duration = Duration::from_secs(5);
 /// How much of a large chunk is looked at at once.
@@ -85,7 +80,7 @@ fn run(inner: &Arc<Inner>) -> Result<Committed, Error> {
     };
     drop(state);
 
-    let mut pause = PAUSE_MIN;
+    let mut backoff = Backoff::new();
     loop {
         if let Some(committed) = attempt(inner, &sent, &mut at, deadline.or_after(ATTEMPT_MAX))? {
             return Ok(committed);
@@ -98,8 +93,7 @@ fn run(inner: &Arc<Inner>) -> Result<Committed, Error> {
                 .advise("stop this writer, and take the log over again: the append may be in it or not"));
         }
         inner.lock().check()?;
-        sync::pause(pause.min(deadline.remaining()));
-        pause = (pause * 2).min(PAUSE_MAX);
+        backoff.pause(deadline.remaining());
     }
 }
 
@@ -134,8 +128,9 @@ fn attempt(
     if planted(Bug::LongerBatch) {
         append.content.push(inner.lock().pending.content.clone().into());
     }
+    let end = at.saturating_add(append.content_bytes());
     match sent.journal.append(append, deadline) {
-        Ok(appended) if appended.begin == *at => Ok(Some((*at, appended.registers))),
+        Ok(appended) if appended.begin == *at && appended.end == end => Ok(Some((*at, appended.registers))),
         Ok(_) => Ok(None),
         Err(error) => again(error),
     }
