@@ -22,6 +22,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use self::handoff::Pause;
@@ -230,6 +231,7 @@ pub struct Player {
     journals: BTreeMap<JournalName, Arc<dyn Journal>>,
     fsm: Fsm,
     plan: Plan,
+    stop: Arc<AtomicBool>,
 }
 
 impl Player {
@@ -262,12 +264,19 @@ impl Player {
         }
         let plan = Plan::new(&fsm, &heads)?;
         plan.check_stored(&opened, options.step_deadline)?;
-        Ok(Self { options, fs, target: target.to_owned(), journals: opened, fsm, plan })
+        Ok(Self { options, fs, target: target.to_owned(), journals: opened, fsm, plan, stop: Arc::default() })
     }
 
     /// Returns what will be read.
     pub const fn plan(&self) -> &Plan {
         &self.plan
+    }
+
+    /// Ends the play as `Unavailable` where `stop` is set before it has come to the head.
+    #[must_use]
+    pub(crate) fn stopped_by(mut self, stop: &Arc<AtomicBool>) -> Self {
+        self.stop = Arc::clone(stop);
+        self
     }
 
     /// Plays to the head as it was when the player was made, and completes the directory.
@@ -317,6 +326,7 @@ struct Play {
     writers: Writers,
     staging: Staging,
     counts: Counts,
+    stop: Arc<AtomicBool>,
     done_ranges_bytes: u64,
     next_progress_bytes: u64,
     /// Where junk began, while nothing but junk was found since.
@@ -334,7 +344,7 @@ const PROGRESS_BYTES: u64 = 1 << 20;
 
 impl Play {
     fn begin(player: Player) -> Result<Self> {
-        let Player { options, fs, target, journals, fsm, plan } = player;
+        let Player { options, fs, target, journals, fsm, plan, stop } = player;
         let step = options.step_deadline;
         if options.verify == Verify::Full {
             verify::check_fragments(&plan, &journals, &options)?;
@@ -361,6 +371,7 @@ impl Play {
             writers,
             staging,
             counts: Counts::default(),
+            stop,
             done_ranges_bytes: 0,
             next_progress_bytes: 0,
             junk_since: None,
@@ -375,6 +386,14 @@ impl Play {
         let no_wait = Deadline::passed();
         self.expect_hinted_range()?;
         loop {
+            if self.stop.load(Ordering::Relaxed) {
+                return Err(Error::new(
+                    ErrorKind::Unavailable,
+                    "the play was stopped before it came to the head",
+                )
+                .in_log(self.reader.log())
+                .at(self.reader.at()));
+            }
             match self.reader.next(no_wait)? {
                 Step::RangeEnd => {
                     self.done_ranges_bytes += self.reader.current_range().map_or(0, PlanRange::bytes);

@@ -118,6 +118,11 @@ impl Follower {
         self.interrupter.clone()
     }
 
+    /// Returns the journal that is followed.
+    pub(crate) fn journal(&self) -> Arc<dyn Journal> {
+        Arc::clone(&self.journal)
+    }
+
     /// Takes the log over for `author`, and completes the directory.
     ///
     /// # Errors

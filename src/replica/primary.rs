@@ -14,6 +14,7 @@ use crate::clock::{Deadline, now};
 use crate::error::{Error, Result};
 use crate::hint_store::HintStore;
 use crate::ids::Author;
+use crate::journal::Journal;
 use crate::player::{Played, Warning};
 use crate::recorded_fs::RecordedFs;
 use crate::recorder::{Barrier, Recorder, RecorderCounters};
@@ -71,19 +72,25 @@ struct Published {
 }
 
 impl Primary {
-    /// Begins to record, as `author`, where `played` has ended.
+    /// Begins to record, as `author`, where `played` has ended: in the journal that was followed, if it is that of the
+    /// replica's log.
     pub(super) fn start(
         replica: Replica,
         directory: &Path,
-        played: Played,
+        (played, followed): (Played, Arc<dyn Journal>),
         author: Author,
         deadline: Deadline,
     ) -> Result<Self> {
         let links = played.fsm.links().map(|(path, _)| path);
         let leftovers: Vec<_> = links.filter(|path| is_being_built(path)).cloned().collect();
-        let journal = replica.journals.open(&replica.log)?;
-        // A history that was recorded in another log goes on in this one, at its head: a fork.
-        let head = if played.log == replica.log { played.position } else { journal.head(deadline)?.offset };
+        let (journal, head) = if played.log == replica.log {
+            (followed, played.position)
+        } else {
+            // A history that was recorded in another log goes on in this one, at its head: a fork.
+            let journal = replica.journals.open(&replica.log)?;
+            let head = journal.head(deadline)?.offset;
+            (journal, head)
+        };
         let recorder = Recorder::new(journal, played.fsm, head, author, replica.options.recorder.clone())?;
         for path in leftovers {
             recorder.unlink(&path)?;

@@ -6,6 +6,7 @@
 
 use std::fmt;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
@@ -14,7 +15,7 @@ use crate::clock::Deadline;
 use crate::error::{Error, ErrorKind, Result};
 use crate::fsm::Position;
 use crate::ids::Author;
-use crate::journal::Interrupter;
+use crate::journal::{Interrupter, Journal};
 use crate::player::{Follower, Played};
 use crate::sync::thread::JoinHandle;
 use crate::sync::{Condvar, Mutex, MutexGuard, thread};
@@ -24,13 +25,16 @@ const IDLE: Duration = Duration::from_secs(1);
 /// Plays that are begun anew because bytes which a standby had yet to read were pruned.
 const RESTARTS_MAX: u32 = 3;
 
+/// What a standby that was promoted leaves: the directory, and the journal that it followed.
+type Outcome = (Played, Arc<dyn Journal>);
+
 /// A replica that plays its log, follows it, and can take it over.
 #[derive(Debug)]
 pub struct Standby {
     replica: Replica,
     directory: PathBuf,
     shared: Arc<Shared>,
-    thread: Option<JoinHandle<Result<Played>>>,
+    thread: Option<JoinHandle<Result<Outcome>>>,
 }
 
 /// Where a standby is in its life.
@@ -63,6 +67,8 @@ pub struct StandbyStatus {
 struct Shared {
     state: Mutex<State>,
     changed: Condvar,
+    /// Ends a play that has not come to the head yet.
+    stop: Arc<AtomicBool>,
 }
 
 struct State {
@@ -88,7 +94,7 @@ impl Standby {
             failure: None,
         };
         let state = Mutex::new(State { status, order: Order::Follow, interrupter: None });
-        let shared = Arc::new(Shared { state, changed: Condvar::new() });
+        let shared = Arc::new(Shared { state, changed: Condvar::new(), stop: Arc::default() });
         let work =
             Work { replica: replica.clone(), directory: directory.to_owned(), shared: Arc::clone(&shared) };
         let builder = thread::Builder::new().name("recoverylog-standby".into());
@@ -162,6 +168,9 @@ impl Standby {
     }
 
     fn order(&self, order: Order) {
+        if matches!(order, Order::Stop) {
+            self.shared.stop.store(true, Ordering::Relaxed);
+        }
         let mut state = self.shared.lock();
         state.order = order;
         let interrupter = state.interrupter.clone();
@@ -171,7 +180,7 @@ impl Standby {
         }
     }
 
-    fn join(&mut self) -> Result<Played> {
+    fn join(&mut self) -> Result<Outcome> {
         let gone = || Error::new(ErrorKind::Unavailable, "the standby has stopped");
         let thread = self.thread.take().ok_or_else(gone)?;
         thread.join().unwrap_or_else(|_| Err(gone()))
@@ -216,7 +225,7 @@ struct Work {
 }
 
 impl Work {
-    fn run(&self) -> Result<Played> {
+    fn run(&self) -> Result<Outcome> {
         let mut restarts = 0;
         loop {
             let outcome = self.play();
@@ -236,13 +245,13 @@ impl Work {
         }
     }
 
-    fn play(&self) -> Result<Played> {
+    fn play(&self) -> Result<Outcome> {
         let (player, passed_over) = self.replica.plan(&self.directory)?;
         self.shared.update(|state| {
             state.status.state = StandbyState::Backfill;
             state.status.passed_over = passed_over;
         });
-        let mut follower = player.follow()?;
+        let mut follower = player.stopped_by(&self.shared.stop).follow()?;
         let interrupter = follower.interrupter();
         self.shared.update(|state| {
             state.status.state = StandbyState::Tail;
@@ -252,7 +261,10 @@ impl Work {
         loop {
             match self.shared.lock().order {
                 Order::Follow => {}
-                Order::Promote(author, deadline) => return follower.promote(author, deadline),
+                Order::Promote(author, deadline) => {
+                    let journal = follower.journal();
+                    return follower.promote(author, deadline).map(|played| (played, journal));
+                }
                 Order::Stop => {
                     follower.abandon();
                     return Err(Error::new(ErrorKind::Unavailable, "the standby was stopped"));
