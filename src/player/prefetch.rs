@@ -109,8 +109,12 @@ impl Prefetch {
             let builder = thread::Builder::new().name(format!("recoverylog-fetch-{index}"));
             builder.spawn(move || shared.work()).map_err(|e| Error::io("starting a thread failed", e))
         };
-        let threads = (0..workers).map(spawn).collect::<Result<Vec<_>>>()?;
-        Ok(Self { shared, inline: None, threads })
+        // Dropped where a thread cannot be had, it stops those before.
+        let mut prefetch = Self { shared: Arc::clone(&shared), inline: None, threads: Vec::new() };
+        for index in 0..workers {
+            prefetch.threads.push(spawn(index)?);
+        }
+        Ok(prefetch)
     }
 
     /// Returns the next block; `None` after the last one.
@@ -134,7 +138,7 @@ impl Drop for Prefetch {
         self.shared.lock().stopped = true;
         self.shared.changed.notify_all();
         for thread in self.threads.drain(..) {
-            // A thread that panicked has left its queue without an end, which the consumer has seen.
+            // A thread that panicked has said so in its queue.
             drop(thread.join());
         }
     }
@@ -206,11 +210,8 @@ impl Shared {
             state.untaken += 1;
             state.queues.insert(index, Queue::default());
             drop(state);
-            let ended = self.fetch(index, task);
-            if let Some(queue) = self.lock().queues.get_mut(&index) {
-                queue.ended = Some(ended);
-            }
-            self.changed.notify_all();
+            let mut end = End { shared: self, index, outcome: None };
+            end.outcome = Some(self.fetch(index, task));
         }
     }
 
@@ -243,6 +244,23 @@ impl Shared {
     }
 }
 
+/// Says how the fetch of a task ended, however that comes.
+struct End<'a> {
+    shared: &'a Shared,
+    index: usize,
+    outcome: Option<Result<()>>,
+}
+
+impl Drop for End<'_> {
+    fn drop(&mut self) {
+        let died = || Err(Error::new(ErrorKind::Io, "a thread that fetches has ended"));
+        if let Some(queue) = self.shared.lock().queues.get_mut(&self.index) {
+            queue.ended = Some(self.outcome.take().unwrap_or_else(died));
+        }
+        self.shared.changed.notify_all();
+    }
+}
+
 impl State {
     fn is_unwanted(&self, task: &Task) -> bool {
         task.range < self.floor.0 || (task.range == self.floor.0 && task.end <= self.floor.1)
@@ -255,25 +273,57 @@ struct Fetch {
     task: Task,
     step: Duration,
     reader: Box<dyn JournalReader>,
-    /// A chunk in a local file, and how much of it was read.
+    pieces: Pieces,
+}
+
+/// A chunk of a journal, taken in pieces of at most [`BLOCK_BYTES_MAX`]: in a local file it may be a whole fragment.
+#[derive(Debug, Default)]
+pub(super) struct Pieces {
+    /// The chunk, and how much of it was taken.
     chunk: Option<(Chunk, u64)>,
+}
+
+impl Pieces {
+    /// Begins with `chunk`, once the one before is taken.
+    pub(super) fn put(&mut self, chunk: Chunk) {
+        debug_assert!(self.chunk.is_none(), "a chunk is taken whole before the next one");
+        self.chunk = Some((chunk, 0));
+    }
+
+    /// Takes the next piece, and where it begins; `None` where the chunk is at its end.
+    pub(super) fn take(&mut self, log: &JournalName) -> Result<Option<(Offset, Bytes)>> {
+        let Some((chunk, done)) = self.chunk.take() else { return Ok(None) };
+        let offset = chunk.offset().saturating_add(done);
+        if let Chunk::Bytes { bytes, .. } = chunk {
+            return Ok(Some((offset, bytes)));
+        }
+        let len = (chunk.len() - done).min(BLOCK_BYTES_MAX);
+        let mut buffer = vec![0; len as usize];
+        chunk
+            .read_exact_at(&mut buffer, done)
+            .map_err(|e| Error::io("reading a local fragment failed", e).in_log(log).at(offset))?;
+        if done + len < chunk.len() {
+            self.chunk = Some((chunk, done + len));
+        }
+        Ok(Some((offset, buffer.into())))
+    }
 }
 
 impl Fetch {
     fn begin(shared: &Shared, task: &Task) -> Result<Self> {
         let journal = shared.journals.get(&task.log).ok_or_else(|| missing_journal(&task.log))?;
         let reader = journal.read(ReadRange::bounded(task.begin, task.end))?;
-        Ok(Self { task: task.clone(), step: shared.step, reader, chunk: None })
+        Ok(Self { task: task.clone(), step: shared.step, reader, pieces: Pieces::default() })
     }
 
     fn next(&mut self) -> Result<Option<Block>> {
         loop {
-            if let Some((chunk, done)) = self.chunk.take() {
-                return self.block(chunk, done).map(Some);
+            if let Some((offset, bytes)) = self.pieces.take(&self.task.log)? {
+                return Ok(Some(Block { range: self.task.range, offset, bytes }));
             }
             let at = self.reader.offset();
             match self.reader.next(Deadline::after(self.step))? {
-                ReadStep::Chunk(chunk) => self.chunk = Some((chunk, 0)),
+                ReadStep::Chunk(chunk) => self.pieces.put(chunk),
                 ReadStep::End => return Ok(None),
                 ReadStep::Jump { from, to } => return Err(hole(&self.task.log, from, to)),
                 ReadStep::AtHead { head } => {
@@ -289,23 +339,6 @@ impl Fetch {
                 ReadStep::Interrupted => {}
             }
         }
-    }
-
-    fn block(&mut self, chunk: Chunk, done: u64) -> Result<Block> {
-        let offset = chunk.offset().saturating_add(done);
-        let range = self.task.range;
-        if let Chunk::Bytes { bytes, .. } = chunk {
-            return Ok(Block { range, offset, bytes });
-        }
-        let len = (chunk.len() - done).min(BLOCK_BYTES_MAX);
-        let mut buffer = vec![0; len as usize];
-        chunk
-            .read_exact_at(&mut buffer, done)
-            .map_err(|e| Error::io("reading a local fragment failed", e).in_log(&self.task.log).at(offset))?;
-        if done + len < chunk.len() {
-            self.chunk = Some((chunk, done + len));
-        }
-        Ok(Block { range, offset, bytes: buffer.into() })
     }
 }
 

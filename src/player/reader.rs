@@ -18,7 +18,7 @@ use crate::ids::{JournalName, Offset};
 use crate::journal::{Interrupter, Journal, JournalReader, ReadRange, ReadStep};
 use crate::op::RecordedOp;
 use crate::player::plan::{Plan, PlanRange, hole};
-use crate::player::prefetch::{Block, Prefetch};
+use crate::player::prefetch::{Block, Pieces, Prefetch};
 use crate::sync;
 use crate::wire::{OpError, Step as FrameStep, decode_frame, decode_op};
 
@@ -63,7 +63,7 @@ pub(super) enum Leftover {
 #[derive(Debug)]
 enum Source {
     Plan(Prefetch),
-    Follow { journal: Arc<dyn Journal>, reader: Box<dyn JournalReader> },
+    Follow { journal: Arc<dyn Journal>, reader: Box<dyn JournalReader>, pieces: Pieces },
 }
 
 enum Fetched {
@@ -122,7 +122,7 @@ impl OpReader {
     pub(super) fn follow(&mut self, journal: Arc<dyn Journal>) -> Result<Interrupter> {
         let reader = journal.read(ReadRange::follow(self.at))?;
         let interrupter = reader.interrupter();
-        self.source = Source::Follow { journal, reader };
+        self.source = Source::Follow { journal, reader, pieces: Pieces::default() };
         self.forget_buffered();
         Ok(interrupter)
     }
@@ -373,19 +373,17 @@ impl OpReader {
                 }
                 Ok(Fetched::Bytes)
             }
-            Source::Follow { reader, .. } => match reader.next(deadline)? {
-                ReadStep::Chunk(chunk) => {
-                    let offset = chunk.offset();
-                    let mut bytes = vec![0; chunk.len() as usize];
-                    chunk.read_exact_at(&mut bytes, 0).map_err(|e| {
-                        Error::io("reading a local fragment failed", e).in_log(&self.log).at(offset)
-                    })?;
-                    self.buffer(offset, bytes.into())?;
-                    Ok(Fetched::Bytes)
+            Source::Follow { reader, pieces, .. } => loop {
+                if let Some((offset, bytes)) = pieces.take(&self.log)? {
+                    self.buffer(offset, bytes)?;
+                    return Ok(Fetched::Bytes);
                 }
-                ReadStep::Jump { from, to } => Err(hole(&self.log, from, to)),
-                ReadStep::AtHead { .. } | ReadStep::End => Ok(Fetched::Nothing),
-                ReadStep::Interrupted => Ok(Fetched::Interrupted),
+                match reader.next(deadline)? {
+                    ReadStep::Chunk(chunk) => pieces.put(chunk),
+                    ReadStep::Jump { from, to } => return Err(hole(&self.log, from, to)),
+                    ReadStep::AtHead { .. } | ReadStep::End => return Ok(Fetched::Nothing),
+                    ReadStep::Interrupted => return Ok(Fetched::Interrupted),
+                }
             },
         }
     }

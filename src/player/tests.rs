@@ -1,5 +1,7 @@
 //! Claims about the hand-off that take a journal of their own.
 
+mod threads;
+
 use std::sync::Mutex;
 
 use super::*;

@@ -2,7 +2,7 @@
 //!
 //! *Invariants.* Writes to one file happen in the order in which they were submitted. What is submitted and not
 //! yet written stays below a budget. After the first failed write no further one is done, and every later call
-//! returns that failure.
+//! returns that failure; a thread that dies is one.
 //!
 //! *Does not* decide whether a damaged payload matters: it says which files have one.
 
@@ -65,7 +65,7 @@ pub(super) struct Writers {
 
 #[derive(Debug)]
 struct Lane {
-    sender: Option<Sender<Batch>>,
+    sender: Option<Sender<(Batch, Lease)>>,
     thread: Option<JoinHandle<()>>,
     batch: Batch,
 }
@@ -161,15 +161,32 @@ impl Drop for Writers {
         }
         for lane in &mut self.lanes {
             if let Some(thread) = lane.thread.take() {
-                // A thread cannot fail in a way that `failure` does not tell.
+                // A thread that panicked has told `failure`.
                 drop(thread.join());
             }
         }
     }
 }
 
+/// The part of the budget that a batch takes; given back when the batch is done, or dropped by a thread that dies.
+#[derive(Debug)]
+struct Lease {
+    shared: Arc<Shared>,
+    cost: usize,
+}
+
+impl Drop for Lease {
+    fn drop(&mut self) {
+        if thread::panicking() {
+            self.shared.fail(Error::new(crate::ErrorKind::Io, "a thread that writes has ended"));
+        }
+        self.shared.lock().in_flight -= self.cost;
+        self.shared.drained.notify_all();
+    }
+}
+
 impl Lane {
-    fn send(&mut self, shared: &Shared) {
+    fn send(&mut self, shared: &Arc<Shared>) {
         let batch = std::mem::take(&mut self.batch);
         if batch.writes.is_empty() {
             return;
@@ -180,12 +197,9 @@ impl Lane {
         }
         state.in_flight += batch.cost;
         drop(state);
-        if let Some(sender) = &self.sender
-            && let Err(unsent) = sender.send(batch)
-        {
-            shared.done(unsent.0.cost);
-            shared.fail(Error::new(crate::ErrorKind::Io, "a thread that writes has ended"));
-        }
+        let lease = Lease { shared: Arc::clone(shared), cost: batch.cost };
+        // A thread that has ended said so by itself; its lease ends here.
+        drop(self.sender.as_ref().map(|sender| sender.send((batch, lease))));
     }
 }
 
@@ -194,16 +208,14 @@ impl Shared {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn work(&self, batches: &Receiver<Batch>) {
-        while let Ok(batch) = batches.recv() {
+    fn work(&self, batches: &Receiver<(Batch, Lease)>) {
+        while let Ok((batch, lease)) = batches.recv() {
             for write in &batch.writes {
                 if let Some(log) = batch.log.as_ref().filter(|_| !self.failed.load(Ordering::Acquire)) {
                     self.write(log, write);
                 }
             }
-            let cost = batch.cost;
-            drop(batch);
-            self.done(cost);
+            drop((batch, lease));
         }
     }
 
@@ -231,10 +243,5 @@ impl Shared {
     fn fail(&self, error: Error) {
         self.lock().failure.get_or_insert(error);
         self.failed.store(true, Ordering::Release);
-    }
-
-    fn done(&self, cost: usize) {
-        self.lock().in_flight -= cost;
-        self.drained.notify_all();
     }
 }
