@@ -370,3 +370,34 @@ fn a_shards_directories_may_be_named_through_symbolic_links_of_the_system() {
     std::os::unix::fs::symlink("link/empty", place.path().join("empty")).unwrap();
     live_behind_a_link(&os, place.path());
 }
+
+/// Journals that count how often one is opened.
+#[derive(Debug, Default)]
+struct Counted {
+    inner: MemoryJournals,
+    opened: std::sync::atomic::AtomicU32,
+}
+
+impl Journals for Counted {
+    fn open(
+        &self,
+        name: &JournalName,
+    ) -> Result<Arc<dyn crate::journal::Journal>, crate::journal::JournalError> {
+        self.opened.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+        self.inner.open(name)
+    }
+
+    fn list(&self) -> Result<Vec<JournalName>> {
+        self.inner.list()
+    }
+}
+
+#[test]
+fn a_primary_records_into_the_journal_that_its_standby_followed() {
+    let (world, counted) = (World::new(), Arc::new(Counted::default()));
+    let journals = Arc::<Counted>::clone(&counted);
+    let shard = Replica::new(journals, log(), world.hints.clone(), Arc::new(world.fs.clone()));
+    let primary = shard.standby(Path::new("/one")).unwrap().promote(author(1), soon()).unwrap();
+    write(&primary, "file", b"acknowledged");
+    assert_eq!(counted.opened.load(std::sync::atomic::Ordering::Relaxed), 1);
+}
