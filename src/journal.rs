@@ -33,6 +33,9 @@ use crate::error::{Error, ErrorKind};
 use crate::ids::{Author, JournalName, Offset};
 use crate::vfs::File;
 
+/// Folder of a root of journals that belongs to [`FileJournals`]: no journal lies in it.
+const STATE_FOLDER: &str = ".recoverylog";
+
 /// Name of the register that fences writers by author.
 pub const AUTHOR_REGISTER: &str = "author";
 

@@ -33,10 +33,10 @@ pub use self::handle::FileJournal;
 use self::handle::Writer;
 use self::head::SharedHead;
 use self::layout::HEAD_WORDS;
-use self::place::{Place, STATE};
+use self::place::Place;
 pub use self::recover::CutTail;
 use self::view::{Source, View};
-use super::{Journal, JournalError, Journals};
+use super::{Journal, JournalError, Journals, STATE_FOLDER};
 use crate::clock::Deadline;
 use crate::error::{Error, ErrorKind};
 use crate::ids::JournalName;
@@ -154,8 +154,8 @@ impl FileJournals {
     /// of another journal's, or has one as its prefix; `Corrupt` and `Diverged` for what is found in the files.
     pub fn open_file(&self, name: &JournalName) -> Result<FileJournal, JournalError> {
         let place = Place::new(Arc::clone(&self.fs), &self.root, name);
-        if name.as_str().split('/').next() == Some(STATE) {
-            return Err(place.invalid(format!("no journal can be named below {STATE}")));
+        if name.as_str().split('/').next() == Some(STATE_FOLDER) {
+            return Err(place.invalid(format!("no journal can be named below {STATE_FOLDER}")));
         }
         if self.writes { self.open_to_append(place) } else { open_to_read(place) }
     }
@@ -201,7 +201,7 @@ impl FileJournals {
             return Ok(());
         }
         let failed = |error| place.io("creating the journal", error);
-        let state = self.root.join(STATE);
+        let state = self.root.join(STATE_FOLDER);
         vfs::create_dir_all_synced(&*place.fs, &state.join("journals")).map_err(failed)?;
         let lock = lock_file(place, &state.join("lock"))?;
         self.refuse_prefixes(place)?;
@@ -237,7 +237,7 @@ impl FileJournals {
     }
 
     fn refuse_prefixes(&self, place: &Place) -> Result<(), JournalError> {
-        let journals = self.root.join(STATE).join("journals");
+        let journals = self.root.join(STATE_FOLDER).join("journals");
         let name = Path::new(place.journal.as_str());
         for prefix in name.ancestors().skip(1).filter(|prefix| !prefix.as_os_str().is_empty()) {
             if place.is_file(&journals.join(prefix).join("head"))? {
@@ -280,7 +280,7 @@ impl Journals for FileJournals {
 
     fn list(&self) -> Result<Vec<JournalName>, Error> {
         let mut names = Vec::new();
-        let journals = self.root.join(STATE).join("journals");
+        let journals = self.root.join(STATE_FOLDER).join("journals");
         let mut folders = vec![(journals, String::new())];
         while let Some((folder, prefix)) = folders.pop() {
             let entries = match self.fs.read_dir(&folder) {

@@ -33,16 +33,13 @@ use self::index::Index;
 use self::reader::FragmentReader;
 use super::{
     Append, Appended, Capabilities, Fragment, Head, Journal, JournalError, JournalReader, Journals,
-    ReadRange, RegisterSet,
+    ReadRange, RegisterSet, STATE_FOLDER,
 };
 use crate::clock::Deadline;
 use crate::completion::Completion;
 use crate::error::{Error, ErrorKind};
 use crate::ids::JournalName;
 use crate::vfs::{FileKind, FileSystem, resolve_named};
-
-/// Folder of the root that belongs to `FileJournal`.
-const STATE_FOLDER: &str = ".recoverylog";
 
 /// Read-only journals over a folder of stored fragments.
 #[derive(Debug)]

@@ -11,11 +11,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use crate::ids::{JournalName, Offset};
-use crate::journal::JournalError;
+use crate::journal::{JournalError, STATE_FOLDER};
 use crate::vfs::{FileKind, FileSystem};
-
-/// The folder beneath the root that holds everything that is not sealed.
-pub(super) const STATE: &str = ".recoverylog";
 
 /// The place of one journal.
 #[derive(Clone, Debug)]
@@ -55,7 +52,7 @@ impl Place {
             root: root.to_owned(),
             journal: journal.clone(),
             content: root.join(journal.as_str()),
-            state: root.join(STATE).join("journals").join(journal.as_str()),
+            state: root.join(STATE_FOLDER).join("journals").join(journal.as_str()),
             names_lost: Arc::default(),
         }
     }

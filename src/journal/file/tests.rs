@@ -127,7 +127,7 @@ fn tree(fs: &MemoryFs) -> Vec<(PathBuf, u64)> {
 }
 
 fn state_files(fs: &MemoryFs) -> Vec<String> {
-    let folder = Path::new(ROOT).join(STATE).join("journals").join(name().as_str());
+    let folder = Path::new(ROOT).join(STATE_FOLDER).join("journals").join(name().as_str());
     let entries = fs.read_dir(&folder).unwrap();
     entries.iter().map(|entry| entry.name.to_str().unwrap().to_owned()).collect()
 }
@@ -138,7 +138,7 @@ fn sealed_files(fs: &MemoryFs) -> Vec<String> {
 }
 
 fn open_path(id: u64) -> PathBuf {
-    Path::new(ROOT).join(STATE).join("journals").join(name().as_str()).join(format!("{id:016x}.open"))
+    Path::new(ROOT).join(STATE_FOLDER).join("journals").join(name().as_str()).join(format!("{id:016x}.open"))
 }
 
 fn ranges(fragments: &[Fragment]) -> Vec<(u64, u64, bool)> {

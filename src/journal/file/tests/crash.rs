@@ -103,7 +103,7 @@ fn script(fs: &Arc<Faulty>, told: &mut Told) -> Result<(), JournalError> {
 fn lock_current(fs: &MemoryFs) -> Option<Arc<dyn File>> {
     let open = |name: &String| Path::new(name).extension().is_some_and(|extension| extension == "open");
     let newest = state_files(fs).into_iter().filter(open).max()?;
-    let folder = Path::new(ROOT).join(STATE).join("journals").join(name().as_str());
+    let folder = Path::new(ROOT).join(STATE_FOLDER).join("journals").join(name().as_str());
     let file = fs.open(&folder.join(newest), OpenMode::ReadWrite).unwrap();
     file.try_lock(LockMode::Exclusive).unwrap().then_some(file)
 }
