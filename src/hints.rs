@@ -189,6 +189,13 @@ pub enum HintsError {
         /// The log of the last segment.
         segment: Option<JournalName>,
     },
+    /// The hints are not those that were written.
+    Digest {
+        /// The CRC-32C that they carry.
+        expected: u32,
+        /// That of what they hold.
+        actual: u32,
+    },
     /// The bytes are neither the JSON nor the protobuf form of hints.
     Encoding {
         /// What is wrong, and where.
@@ -218,6 +225,12 @@ impl fmt::Display for HintsError {
                 or_none(hints),
                 or_none(segment)
             ),
+            Self::Digest { expected, actual } => {
+                write!(
+                    f,
+                    "hints are not what was written: expected CRC-32C {expected:08x}, found {actual:08x}"
+                )
+            }
             Self::Encoding { reason } => write!(f, "hints do not decode: {reason}"),
         }
     }

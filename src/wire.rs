@@ -37,6 +37,7 @@
 //! | `RecordedOp` | 2003 `meta` | reserved; its content is not defined |
 //! | `Segment` | 2001 `end_checksum` | checksum of the log after the segment's last operation |
 //! | `FSMHints` | 2001 `as_of` | the head of the log that the hints describe |
+//! | `FSMHints` | 2002 `crc32c` | CRC-32C of the message without this field, and without any that is defined later |
 //!
 //! Readers of the reference skip extension fields; what is written without them is byte for byte what the
 //! reference writes.

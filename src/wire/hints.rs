@@ -3,7 +3,7 @@
 //! *Invariants.* Both encodings, JSON and protobuf, are read into the generated messages first, so that every
 //! value meets the same checks, in the order of the reference: hints that both readers refuse are refused for
 //! the same reason. What is decoded can be played: it flattens. Without extension fields, the bytes are those
-//! that the reference writes.
+//! that the reference writes; with them there is a checksum of the whole, and hints that do not have it are refused.
 //!
 //! *Does not* keep a property that is not UTF-8 whole in JSON: as in the reference, each byte that is not part
 //! of a character becomes U+FFFD. Protobuf keeps it.
@@ -41,18 +41,47 @@ impl FsmHints {
             Some(b'{') => json::decode(bytes).map_err(|error| encoding(error.to_string()))?,
             Some(_) => RawHints::decode(bytes).map_err(|error| encoding(error.to_string()))?,
         };
+        check_digest(&raw)?;
         hints_from_raw(raw)
     }
 
     /// Encodes the hints as the JSON that the reference keeps in Etcd.
     pub fn encode_json(&self) -> Vec<u8> {
-        json::encode(&hints_to_raw(self))
+        let mut raw = hints_to_raw(self);
+        for text in raw.properties.iter_mut().flat_map(|property| [&mut property.path, &mut property.content])
+        {
+            if std::str::from_utf8(text).is_err() {
+                *text = json::text_of(text).into();
+            }
+        }
+        json::encode(&with_digest(raw))
     }
 
     /// Encodes the hints in protobuf: smaller, and without loss.
     pub fn encode_proto(&self) -> Vec<u8> {
-        hints_to_raw(self).encode_to_vec()
+        with_digest(hints_to_raw(self)).encode_to_vec()
     }
+}
+
+/// Returns the CRC-32C of hints: of their protobuf form without that checksum itself.
+///
+/// It is the same whichever way they are written. What a later version adds stays out of it, or this one would refuse
+/// what that one writes.
+fn digest_of(raw: &RawHints) -> u32 {
+    let bare = RawHints { crc32c: None, ..raw.clone() };
+    crc32c::crc32c(&bare.encode_to_vec())
+}
+
+/// Adds the checksum where hints have an extension field, so that those without one are the reference's.
+fn with_digest(mut raw: RawHints) -> RawHints {
+    raw.crc32c = raw.as_of.is_some().then(|| digest_of(&raw));
+    raw
+}
+
+fn check_digest(raw: &RawHints) -> Result<(), HintsError> {
+    let Some(expected) = raw.crc32c else { return Ok(()) };
+    let actual = digest_of(raw);
+    if actual == expected { Ok(()) } else { Err(HintsError::Digest { expected, actual }) }
 }
 
 fn hints_from_raw(raw: RawHints) -> Result<FsmHints, HintsError> {
@@ -170,6 +199,7 @@ fn hints_to_raw(hints: &FsmHints) -> RawHints {
             author: as_of.author.map_or(0, Author::get),
             unix_nanos: as_of.unix_nanos,
         }),
+        crc32c: None,
     }
 }
 
@@ -223,17 +253,37 @@ mod tests {
             \x12\x1c\x08\x02\x12\x18\x0d\xd2\x04\x00\x00\x10\x02\x18\x20\x25\x4e\x8e\x8e\x56\x28\x02\x30\x33\
             \x8d\x7d\0\0\0\0\
             \x1a\x0e\x0a\x09/IDENTITY\x12\x01v\
-            \x8a\x7d\x10\x08\x33\x10\x02\x1d\x03\0\0\0\x25\x04\0\0\0\x28\x05";
+            \x8a\x7d\x10\x08\x33\x10\x02\x1d\x03\0\0\0\x25\x04\0\0\0\x28\x05\
+            \x95\x7dCRC!";
         let json = r#"{"log":"a/log","live_nodes":[
             {"fnode":1,"segments":[{"author":1234,"first_seq_no":1,"last_seq_no":1,"last_offset":32}]},
             {"fnode":2,"segments":[{"author":1234,"first_seq_no":2,"first_offset":32,
                 "first_checksum":1452183118,"last_seq_no":2,"last_offset":51,"end_checksum":0}]}],
             "properties":[{"path":"/IDENTITY","content":"v"}],
-            "as_of":{"offset":51,"seq_no":2,"checksum":3,"author":4,"unix_nanos":5}}"#;
+            "as_of":{"offset":51,"seq_no":2,"checksum":3,"author":4,"unix_nanos":5},"crc32c":@}"#;
+        // The checksum is that of everything before it.
+        let (bare, _) = proto.split_at(proto.len() - 6);
+        let crc32c = crc32c::crc32c(bare);
+        let proto = [bare, b"\x95\x7d", &crc32c.to_le_bytes()].concat();
+        let json = json.replace('@', &crc32c.to_string());
         assert_eq!(hints.encode_proto(), proto);
-        assert_eq!(hints.encode_json(), compact(json));
-        assert_eq!(FsmHints::decode(proto), Ok(hints.clone()));
-        assert_eq!(FsmHints::decode(json.as_bytes()), Ok(hints));
+        assert_eq!(hints.encode_json(), compact(&json));
+        assert_eq!(FsmHints::decode(&proto), Ok(hints.clone()));
+        assert_eq!(FsmHints::decode(json.as_bytes()), Ok(hints.clone()));
+        assert_eq!(FsmHints::decode(bare), Ok(hints), "the checksum may be left out");
+    }
+
+    #[test]
+    fn no_flipped_bit_makes_other_hints_of_those_with_a_checksum() {
+        let hints = extended();
+        for good in [hints.encode_json(), hints.encode_proto()] {
+            for bit in 0..good.len() * 8 {
+                let mut bytes = good.clone();
+                bytes[bit / 8] ^= 1 << (bit % 8);
+                let found = FsmHints::decode(&bytes);
+                assert!(found.as_ref().map_or(true, |found| *found == hints), "bit {bit}: {found:?}");
+            }
+        }
     }
 
     #[test]
@@ -250,6 +300,10 @@ mod tests {
         let mut hints = FsmHints::empty(JournalName::new("a/log").unwrap());
         let content = Bytes::from_static(b"\xff\xe2\x82a");
         hints.properties = vec![Property { path: LogPath::from_bytes(b"/p"), content }];
+        assert_eq!(FsmHints::decode(&hints.encode_proto()), Ok(hints.clone()));
+        let read = FsmHints::decode(&hints.encode_json()).unwrap();
+        assert_eq!(read.properties[0].content, "\u{fffd}\u{fffd}\u{fffd}a");
+        hints.as_of = extended().as_of;
         assert_eq!(FsmHints::decode(&hints.encode_proto()), Ok(hints.clone()));
         let read = FsmHints::decode(&hints.encode_json()).unwrap();
         assert_eq!(read.properties[0].content, "\u{fffd}\u{fffd}\u{fffd}a");

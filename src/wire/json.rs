@@ -40,6 +40,7 @@ impl Fields for FsmHints {
             b"log" => read_string(&mut self.log, map)?,
             b"live_nodes" => self.live_nodes = read_objects(map)?,
             b"properties" => self.properties = read_objects(map)?,
+            b"crc32c" => self.crc32c = map.next_value()?,
             b"as_of" => self.as_of = map.next_value::<Option<Object<AsOf>>>()?.map(|Object(as_of)| as_of),
             _ => return Ok(false),
         }
@@ -181,7 +182,7 @@ impl<'de, T: Fields> Visitor<'de> for ObjectsVisitor<T> {
     }
 }
 
-/// A string in which U+FFFD stands for each byte that is not part of a character.
+/// A string, by [`text_of`].
 struct Text(String);
 
 impl<'de> Deserialize<'de> for Text {
@@ -200,13 +201,18 @@ impl Visitor<'_> for TextVisitor {
     }
 
     fn visit_bytes<E>(self, bytes: &[u8]) -> Result<Self::Value, E> {
-        let mut text = String::with_capacity(bytes.len());
-        for chunk in bytes.utf8_chunks() {
-            text.push_str(chunk.valid());
-            text.extend(chunk.invalid().iter().map(|_| char::REPLACEMENT_CHARACTER));
-        }
-        Ok(Text(text))
+        Ok(Text(text_of(bytes)))
     }
+}
+
+/// Returns what JSON keeps of `bytes`: U+FFFD stands for each byte that is not part of a character.
+pub(super) fn text_of(bytes: &[u8]) -> String {
+    let mut text = String::with_capacity(bytes.len());
+    for chunk in bytes.utf8_chunks() {
+        text.push_str(chunk.valid());
+        text.extend(chunk.invalid().iter().map(|_| char::REPLACEMENT_CHARACTER));
+    }
+    text
 }
 
 /// A key in lower case, by the folding of Unicode as far as it can give a key of ours.
@@ -259,6 +265,10 @@ fn put_hints(hints: &FsmHints, out: &mut Vec<u8>) {
     if let Some(as_of) = &hints.as_of {
         object.key("as_of");
         put_as_of(as_of, object.out);
+    }
+    if let Some(crc32c) = hints.crc32c {
+        object.key("crc32c");
+        put_number(crc32c.into(), object.out);
     }
     object.end();
 }

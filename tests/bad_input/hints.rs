@@ -5,12 +5,13 @@ use std::sync::Arc;
 
 use recoverylog::ErrorKind::{DataLoss, Invalid, InvalidHints};
 use recoverylog::hint_store::{DirectoryHints, HintStore};
-use recoverylog::hints::{HintedFile, Property};
+use recoverylog::hints::{AsOf, HintedFile, Property};
 use recoverylog::journal::{Append, Journals, MemoryJournals};
 use recoverylog::player::{PlayOptions, Player};
 use recoverylog::vfs::{FileSystem, MemoryFs, OpenMode};
 use recoverylog::{
-    Author, Deadline, Error, ErrorKind, Fnode, FsmHints, JournalName, LogPath, Offset, Result, Segment, SeqNo,
+    Author, Checksum, Deadline, Error, ErrorKind, Fnode, FsmHints, JournalName, LogPath, Offset, Result,
+    Segment, SeqNo,
 };
 
 use super::place::{LOG, Place, log_name};
@@ -277,6 +278,26 @@ fn a_flipped_bit_in_bare_hints_ends_in_a_tree_or_a_typed_error() {
         }
     }
     assert!(errors > 10 * other && same > 100, "{same} true trees, {errors} errors, {other} other trees");
+
+    // With the checksum that those of a recorder have.
+    let as_of = AsOf {
+        offset: Offset::new(log.content.len() as u64).unwrap(),
+        seq_no: hints.last_seq_no().unwrap(),
+        checksum: Checksum::ZERO,
+        author: None,
+        unix_nanos: 1,
+    };
+    let hints = FsmHints { as_of: Some(as_of), ..hints };
+    for good in [hints.encode_json(), hints.encode_proto()] {
+        for bit in 0..good.len() * 8 {
+            let mut bytes = good.clone();
+            bytes[bit / 8] ^= 1 << (bit % 8);
+            match play(&log, &bytes) {
+                Ok(found) => assert_eq!(found, truth, "bit {bit}"),
+                Err(error) => assert_eq!(error.kind(), InvalidHints, "bit {bit}: {error:?}"),
+            }
+        }
+    }
 }
 
 /// Plays in memory; returns the files.

@@ -97,8 +97,9 @@ fn any_hints() -> impl Strategy<Value = FsmHints> {
         unix_nanos: numbers[2],
     });
     let lists = (prop::collection::vec(file, 0..3), prop::collection::vec(text, 0..3));
-    (any::<String>(), lists, prop::option::of(as_of))
-        .prop_map(|(log, (live_nodes, properties), as_of)| FsmHints { log, live_nodes, properties, as_of })
+    (any::<String>(), lists, prop::option::of(as_of)).prop_map(|(log, (live_nodes, properties), as_of)| {
+        FsmHints { log, live_nodes, properties, as_of, crc32c: None }
+    })
 }
 
 proptest! {
