@@ -240,22 +240,43 @@ fn the_example_of_the_readme_is_part_of_one_that_runs() {
     assert_none(&lacking.map(|line| format!("not in the example: {line}")).collect::<Vec<_>>());
 }
 
-#[test]
-fn the_table_of_bad_input_names_tests_that_there_are() {
+/// Returns a section of docs/TESTING.md.
+fn section_on_tests(heading: &str) -> String {
     let page = read("docs/TESTING.md");
-    let table = page.split("\n## Bad input\n").nth(1).unwrap().split("\n## ").next().unwrap();
+    let section = page.split(&format!("\n## {heading}\n")).nth(1).unwrap_or_else(|| panic!("no {heading}"));
+    section.split("\n## ").next().unwrap().to_owned()
+}
+
+/// Returns what is wrong with the tests that a text names as `module::beginning_of_its_name`, or `::beginning` of one
+/// in the same module; `files` are those in which a module can be.
+fn tests_that_are_not_there(text: &str, files: impl Fn(&str) -> Vec<String>) -> (usize, Vec<String>) {
     let (mut module, mut named, mut broken) = (String::new(), 0, Vec::new());
-    for quoted in table.split('`').skip(1).step_by(2) {
+    for quoted in text.split('`').skip(1).step_by(2) {
         let Some((file, test)) = quoted.split_once("::") else { continue };
         if !file.is_empty() {
-            module = file.replace("b/", "bad_input/");
+            file.clone_into(&mut module);
         }
-        let file = format!("tests/{module}.rs");
         named += 1;
-        if !root().join(&file).exists() || !read(&file).contains(&format!("\nfn {test}")) {
-            broken.push(format!("docs/TESTING.md: there is no test {test} in {file}"));
+        let files = files(&module);
+        let forms = [format!("\nfn {test}"), format!("\n    fn {test}")];
+        let has =
+            |file: &&String| root().join(file).exists() && forms.iter().any(|form| read(file).contains(form));
+        if !files.iter().any(|file| has(&file)) {
+            broken.push(format!("docs/TESTING.md: there is no test {test} in {}", files.join(" or ")));
         }
     }
+    (named, broken)
+}
+
+#[test]
+fn the_tables_of_bad_input_and_of_bugs_name_tests_that_there_are() {
+    let bad_input = |module: &str| vec![format!("tests/{}.rs", module.replace("b/", "bad_input/"))];
+    let (named, broken) = tests_that_are_not_there(&section_on_tests("Bad input"), bad_input);
     assert!(named > 50, "{named}");
+    assert_none(&broken);
+
+    let bugs = |module: &str| vec![format!("src/{module}.rs"), format!("tests/{module}.rs")];
+    let (named, broken) = tests_that_are_not_there(&section_on_tests("Bugs that this found"), bugs);
+    assert!(named > 20, "{named}");
     assert_none(&broken);
 }
