@@ -382,4 +382,100 @@ mod tests {
         set.add(last(5)).unwrap();
         assert_eq!(ranges(&set), vec![(5, i64::MAX)]);
     }
+
+    #[test]
+    fn a_segment_that_is_not_well_formed_breaks_its_rule() {
+        let good = segment(1, 5);
+        assert_eq!(good.validate(), Ok(()));
+        let cases = [
+            (Segment { first_seq_no: SeqNo::new(0), ..good.clone() }, SegmentRule::FirstSeqNo),
+            (Segment { last_seq_no: SeqNo::new(0), ..good.clone() }, SegmentRule::LastSeqNo),
+            (Segment { end_offset: Some(good.first_offset), ..good.clone() }, SegmentRule::EndOffset),
+            (Segment { log: None, ..good.clone() }, SegmentRule::Log),
+        ];
+        for (segment, rule) in cases {
+            assert_eq!(segment.validate().unwrap_err().rule, rule);
+            assert_eq!(SegmentSet::default().add(segment).unwrap_err().rule, rule);
+        }
+        let one = Segment { last_seq_no: SeqNo::new(1), end_offset: None, ..good };
+        assert_eq!(one.validate(), Ok(()));
+        assert_eq!(one.to_string(), "seq-nos 1..=1 of author 7 from 10 on of a/log");
+        assert_eq!(segment(1, 5).to_string(), "seq-nos 1..=5 of author 7 in [10, 60) of a/log");
+    }
+
+    #[test]
+    fn segments_that_contradict_each_other_break_a_rule() {
+        let after = segment(4, 6);
+        let at = |offset| Offset::new(offset);
+        let other_log = Some(JournalName::new("b/log").unwrap());
+        let unknown = Segment { end_offset: None, ..segment(1, 2) };
+        let cases = [
+            (
+                Segment { first_offset: Offset::new(50).unwrap(), end_offset: at(55), ..segment(1, 2) },
+                SegmentRule::MonotonicFirstOffset,
+            ),
+            (unknown.clone(), SegmentRule::PrecedingEndOffset),
+            (Segment { end_offset: at(80), ..segment(1, 2) }, SegmentRule::MonotonicEndOffset),
+            (Segment { end_offset: at(71), ..segment(4, 6) }, SegmentRule::MonotonicEndOffset),
+            (Segment { end_offset: at(65), ..segment(1, 8) }, SegmentRule::MonotonicEndOffset),
+            (Segment { log: other_log.clone(), ..segment(1, 5) }, SegmentRule::SameLog),
+            (Segment { author: Author::new(8).unwrap(), ..segment(1, 5) }, SegmentRule::Author),
+        ];
+        for (segment, rule) in cases {
+            let mut set = SegmentSet::default();
+            set.add(after.clone()).unwrap();
+            assert_eq!(set.add(segment.clone()).map_err(|error| error.rule), Err(rule), "{segment}");
+            assert_eq!(set.as_slice(), [after.clone()]);
+        }
+        let mut set = SegmentSet::default();
+        set.add(unknown).unwrap();
+        let elsewhere = Segment { log: other_log.clone(), end_offset: None, ..segment(4, 6) };
+        let error = set.add(elsewhere).unwrap_err();
+        assert_eq!(error.rule, SegmentRule::DifferentLog);
+        assert!(
+            error.to_string().ends_with("beside seq-nos 4..=6 of author 7 from 40 on of b/log"),
+            "{error}"
+        );
+        // Beside each other, not in conflict: another author, and another log, follow at once.
+        for next in [
+            Segment { author: Author::new(8).unwrap(), ..segment(7, 8) },
+            Segment { log: other_log, ..segment(7, 8) },
+        ] {
+            let mut set = SegmentSet::default();
+            set.add(after.clone()).unwrap();
+            set.add(next).unwrap();
+            assert_eq!(ranges(&set), [(4, 6), (7, 8)]);
+        }
+    }
+
+    #[test]
+    fn of_two_beginnings_the_later_is_the_better_bound_and_a_known_end_is_kept() {
+        let mut set = SegmentSet::default();
+        set.add(Segment { end_offset: None, ..segment(1, 5) }).unwrap();
+        set.add(Segment { first_offset: Offset::new(3).unwrap(), ..segment(1, 5) }).unwrap();
+        assert_eq!(set.as_slice(), [segment(1, 5)]);
+        set.add(segment(2, 3)).unwrap();
+        assert_eq!(set.as_slice(), [segment(1, 5)], "what lies within adds nothing");
+    }
+
+    #[test]
+    fn a_segment_moves_and_overlaps_by_the_bytes_it_has() {
+        let log = JournalName::new("a/log").unwrap();
+        let at = |offset| Offset::new(offset).unwrap();
+        let range = |segment: &Segment| (segment.first_offset.get(), segment.end_offset.map(Offset::get));
+        for (from, expected) in [(10, (110, Some(160))), (11, (10, Some(160))), (60, (10, Some(60)))] {
+            let mut moved = segment(1, 5);
+            moved.shift(at(from), 100);
+            assert_eq!(range(&moved), expected, "from {from}");
+        }
+        let one = segment(1, 5);
+        for (begin, end, expected) in
+            [(0, 10, false), (0, 11, true), (59, 70, true), (60, 70, false), (20, 30, true)]
+        {
+            assert_eq!(one.overlaps(&log, at(begin), at(end)), expected, "[{begin}, {end})");
+        }
+        let open = Segment { end_offset: None, ..one.clone() };
+        assert!(open.overlaps(&log, at(1000), at(1001)) && !open.overlaps(&log, at(0), at(10)));
+        assert!(!one.overlaps(&JournalName::new("b/log").unwrap(), at(20), at(30)));
+    }
 }
