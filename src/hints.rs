@@ -250,3 +250,102 @@ impl From<HintsError> for crate::Error {
         Self::new(crate::ErrorKind::InvalidHints, "hints do not validate").with_source(error)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn log(name: &str) -> JournalName {
+        JournalName::new(name).unwrap()
+    }
+
+    fn segment(seq_nos: (i64, i64), offsets: (u64, u64), log: Option<&JournalName>) -> Segment {
+        Segment {
+            author: Author::new(7).unwrap(),
+            first_seq_no: SeqNo::new(seq_nos.0),
+            first_offset: Offset::new(offsets.0).unwrap(),
+            first_checksum: Checksum::new(seq_nos.0 as u32),
+            last_seq_no: SeqNo::new(seq_nos.1),
+            end_offset: Offset::new(offsets.1),
+            end_checksum: None,
+            log: log.cloned(),
+        }
+    }
+
+    /// One file, with a segment in a log that was forked from and one in `acme/log`, where it stands at offset 50.
+    fn hints() -> FsmHints {
+        let fork = log("acme/old");
+        let segments = vec![segment((1, 2), (0, 20), Some(&fork)), segment((5, 6), (30, 50), None)];
+        let as_of = AsOf {
+            offset: Offset::new(50).unwrap(),
+            seq_no: SeqNo::new(6),
+            checksum: Checksum::new(9),
+            author: Author::new(7),
+            unix_nanos: 1,
+        };
+        FsmHints {
+            files: vec![HintedFile { fnode: Fnode::new(SeqNo::FIRST), segments }],
+            as_of: Some(as_of),
+            ..FsmHints::empty(log("acme/log"))
+        }
+    }
+
+    #[test]
+    fn hints_move_in_their_own_log_with_what_they_describe() {
+        let offsets = |hints: &FsmHints| {
+            let segments = hints.files[0].segments.iter();
+            let of_segments = segments.flat_map(|s| [s.first_offset.get(), s.end_offset.unwrap().get()]);
+            of_segments.chain(hints.as_of.map(|as_of| as_of.offset.get())).collect::<Vec<_>>()
+        };
+        let moved = |log: &str, from: u64| {
+            let mut hints = hints();
+            hints.shift_offsets(&JournalName::new(log).unwrap(), Offset::new(from).unwrap(), 100);
+            offsets(&hints)
+        };
+        assert_eq!(moved("acme/log", 0), [0, 20, 130, 150, 150]);
+        assert_eq!(moved("acme/log", 40), [0, 20, 30, 150, 150]);
+        assert_eq!(moved("acme/log", 50), [0, 20, 30, 50, 50], "what ends at the point does not move");
+        assert_eq!(moved("acme/old", 0), [100, 120, 30, 50, 50]);
+        assert_eq!(moved("acme/else", 0), [0, 20, 30, 50, 50]);
+    }
+
+    #[test]
+    fn hints_vouch_up_to_their_head_or_their_last_segment() {
+        assert_eq!(hints().last_seq_no(), Some(SeqNo::new(6)));
+        let beyond = AsOf { seq_no: SeqNo::new(8), ..hints().as_of.unwrap() };
+        assert_eq!(FsmHints { as_of: Some(beyond), ..hints() }.last_seq_no(), Some(SeqNo::new(8)));
+        assert_eq!(FsmHints { as_of: None, ..hints() }.last_seq_no(), Some(SeqNo::new(6)));
+        let empty = FsmHints::empty(log("acme/log"));
+        assert_eq!((empty.last_seq_no(), empty.log), (None, Some(log("acme/log"))));
+    }
+
+    #[test]
+    fn hints_that_do_not_flatten_name_the_rule() {
+        use std::error::Error as _;
+
+        let flat = hints().flatten().unwrap();
+        let of: Vec<_> = flat.segments.as_slice().iter().map(|s| s.log.as_ref().unwrap().as_str()).collect();
+        assert_eq!((flat.fnodes, of), (vec![Fnode::new(SeqNo::FIRST)], vec!["acme/old", "acme/log"]));
+
+        let broken = |change: fn(&mut FsmHints)| {
+            let mut hints = hints();
+            change(&mut hints);
+            hints.flatten().unwrap_err()
+        };
+        let wrong = broken(|hints| hints.files[0].fnode = Fnode::new(SeqNo::new(2)));
+        assert_eq!(wrong.to_string(), "the first segment of hinted file 2 begins at seq-no 1, not at 2");
+        let wrong = broken(|hints| hints.files[0].segments.clear());
+        assert_eq!(wrong.to_string(), "hinted file 1 has no segment");
+        let wrong = broken(|hints| hints.files.push(hints.files[0].clone()));
+        assert_eq!(wrong.to_string(), "hinted file 1 comes after file 1; expected ascending order");
+        assert!(wrong.source().is_none());
+        let wrong = broken(|hints| hints.files[0].segments[1].log = Some(log("acme/old")));
+        let text = "expected the last hinted segment in the hints' log acme/log, found it in acme/old";
+        assert_eq!(wrong.to_string(), text);
+        let wrong = broken(|hints| hints.files[0].segments[1].last_seq_no = SeqNo::new(3));
+        assert!(
+            wrong.source().unwrap().to_string().starts_with("expected a last sequence number"),
+            "{wrong}"
+        );
+    }
+}

@@ -429,7 +429,8 @@ mod tests {
 
     #[test]
     fn register_values_are_base_32() {
-        for (author, value) in [(1234, "16i"), (1337, "19p"), (5678, "5he"), (1, "1"), (u32::MAX, "3vvvvvv")]
+        for (author, value) in
+            [(1234, "16i"), (1337, "19p"), (5678, "5he"), (10, "a"), (9, "9"), (u32::MAX, "3vvvvvv")]
         {
             assert_eq!(Author::new(author).unwrap().register_value(), value);
         }
@@ -465,5 +466,70 @@ mod tests {
         assert_eq!(LogPath::rooted(b"/a/").unwrap().as_bytes(), b"/a");
         assert!(LogPath::rooted(b"a/../b").is_err());
         assert!(LogPath::rooted(b"").is_err());
+    }
+
+    #[test]
+    fn quantities_saturate_at_their_bounds() {
+        let (last, first) = (SeqNo::new(i64::MAX), SeqNo::new(i64::MIN));
+        assert_eq!((last.next(), first.previous()), (last, first));
+        assert_eq!((SeqNo::FIRST.next().get(), SeqNo::FIRST.previous().get()), (2, 0));
+        assert_eq!((Offset::new(1 << 63), Offset::new((1 << 63) - 1)), (None, Some(Offset::MAX)));
+        assert_eq!((Offset::from_wire(-1), Offset::from_wire(0)), (None, Some(Offset::ZERO)));
+        let ten = Offset::new(10).unwrap();
+        assert_eq!((ten.checked_add(5), Offset::MAX.checked_add(1)), (Offset::new(15), None));
+        assert_eq!((ten.checked_add(u64::MAX), Offset::MAX.saturating_add(1)), (None, Offset::MAX));
+        assert_eq!((ten.bytes_since(Offset::new(7).unwrap()), ten.bytes_since(Offset::MAX)), (3, 0));
+        assert_eq!((Offset::MAX.to_wire(), Fnode::from(SeqNo::FIRST).get()), (i64::MAX, 1));
+    }
+
+    #[test]
+    fn quantities_are_shown_as_people_read_them() {
+        let shown = [
+            SeqNo::new(-3).to_string(),
+            Fnode::new(SeqNo::new(4)).to_string(),
+            Author::new(5).unwrap().to_string(),
+            Offset::MAX.to_string(),
+            Checksum::new(0xab).to_string(),
+            format!("{:?}", Checksum::new(0xab)),
+            JournalName::new("a/log").unwrap().to_string(),
+            format!("{:?}", JournalName::new("a/log").unwrap()),
+            LogPath::from_bytes(b"/\xc3\xa9\xff\n\\b").to_string(),
+            format!("{:?}", LogPath::from_bytes(b"/\xc3\xa9")),
+        ];
+        let expected = [
+            "-3",
+            "4",
+            "5",
+            "9223372036854775807",
+            "000000ab",
+            "Checksum(000000ab)",
+            "a/log",
+            "\"a/log\"",
+            "/\u{e9}\\xff\\n\\\\b",
+            "\"/\\xc3\\xa9\"",
+        ];
+        assert_eq!(shown, expected);
+        let name = JournalName::new("a;b!").unwrap_err();
+        assert_eq!(
+            name.to_string(),
+            "\"a;b!\" is not a journal name: a journal name has only letters, digits and - _ + / . = %"
+        );
+        let path = LogPath::rooted(b"/a/../b").unwrap_err();
+        assert_eq!(path.to_string(), "\"/a/../b\" is refused: a recorded path has no `.` or `..` component");
+    }
+
+    #[test]
+    fn names_and_paths_are_as_long_as_their_bounds() {
+        assert!(JournalName::new(&"a".repeat(512)).is_ok());
+        let cut = JournalName::new(&"a".repeat(1000)).unwrap_err();
+        assert_eq!(cut.name.len(), 600);
+        let name = |bytes: usize| format!("/{}", "a".repeat(bytes));
+        assert!(LogPath::from_bytes(name(255).as_bytes()).check().is_ok());
+        let longest = LogPath::from_bytes(name(127).repeat(32).as_bytes());
+        assert_eq!((longest.as_bytes().len(), longest.check()), (4096, Ok(())));
+        assert!(LogPath::from_bytes(format!("{longest}b").as_bytes()).check().is_err());
+        assert_eq!(longest.components().count(), 32);
+        let path = LogPath::from_bytes(b"/a/b");
+        assert_eq!((path.relative(), path.components().next_back()), (&b"a/b"[..], Some(&b"b"[..])));
     }
 }

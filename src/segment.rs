@@ -425,7 +425,7 @@ mod tests {
             let mut set = SegmentSet::default();
             set.add(after.clone()).unwrap();
             assert_eq!(set.add(segment.clone()).map_err(|error| error.rule), Err(rule), "{segment}");
-            assert_eq!(set.as_slice(), [after.clone()]);
+            assert_eq!(set.as_slice(), std::slice::from_ref(&after));
         }
         let mut set = SegmentSet::default();
         set.add(unknown).unwrap();
