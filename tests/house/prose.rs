@@ -258,9 +258,8 @@ fn tests_that_are_not_there(text: &str, files: impl Fn(&str) -> Vec<String>) -> 
         }
         named += 1;
         let files = files(&module);
-        let forms = [format!("\nfn {test}"), format!("\n    fn {test}")];
-        let has =
-            |file: &&String| root().join(file).exists() && forms.iter().any(|form| read(file).contains(form));
+        let form = format!("fn {test}");
+        let has = |file: &&String| root().join(file).exists() && read(file).contains(&form);
         if !files.iter().any(|file| has(&file)) {
             broken.push(format!("docs/TESTING.md: there is no test {test} in {}", files.join(" or ")));
         }
