@@ -270,7 +270,10 @@ impl Work {
                     return Err(Error::new(ErrorKind::Unavailable, "the standby was stopped"));
                 }
             }
-            self.follow(&mut follower)?;
+            if let Err(error) = self.follow(&mut follower) {
+                follower.abandon();
+                return Err(error);
+            }
         }
     }
 

@@ -13,8 +13,8 @@ use crate::fsm::Fsm;
 use crate::hint_store::{DirectoryHints, MemoryHints};
 use crate::ids::{Author, Offset};
 use crate::journal::{
-    Codec, FileJournalOptions, FileJournals, FragmentJournals, FragmentName, MemoryJournals, ReadRange,
-    ReadStep,
+    Codec, FaultyJournals, FileJournalOptions, FileJournals, FragmentJournals, FragmentName, MemoryJournals,
+    ReadRange, ReadStep,
 };
 use crate::player::Tail;
 use crate::recorder::{Recorder, RecorderOptions};
@@ -183,6 +183,25 @@ fn a_standby_that_is_dropped_leaves_nothing() {
     let standby = world.shard().standby(Path::new("/two")).unwrap();
     standby.wait_for_tail(soon()).unwrap();
     standby.close().unwrap();
+    assert_eq!(world.fs.read_dir(Path::new("/")).unwrap().len(), 1);
+}
+
+#[test]
+fn a_standby_that_fails_while_it_follows_leaves_nothing() {
+    let journals = Arc::new(FaultyJournals::new(MemoryJournals::new()));
+    let world = World::new();
+    let shard = Replica { journals: journals.clone(), ..world.shard() };
+    let primary = shard.standby(Path::new("/one")).unwrap().promote(author(1), soon()).unwrap();
+    write(&primary, "file", b"content");
+    let standby = shard.standby(Path::new("/two")).unwrap();
+    standby.wait_for_tail(soon()).unwrap();
+    journals.journal(&log()).fail_randomly(1, 0, 1);
+    write(&primary, "file", b"more");
+    let mut beyond = primary.recorder().committed();
+    beyond.next_seq_no = crate::ids::SeqNo::new(1 << 40);
+    assert_eq!(standby.wait_until(beyond, soon()).unwrap_err().kind(), ErrorKind::Unavailable);
+    assert_eq!(standby.status().state, StandbyState::Failed);
+    assert_eq!(standby.promote(author(2), soon()).unwrap_err().kind(), ErrorKind::Unavailable);
     assert_eq!(world.fs.read_dir(Path::new("/")).unwrap().len(), 1);
 }
 
