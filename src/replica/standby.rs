@@ -126,7 +126,8 @@ impl Standby {
 
     /// Takes the log over for `author`; the old writer is fenced.
     ///
-    /// A standby that is still playing what the log held when it began finishes that first.
+    /// A standby that is still playing what the log held when it began finishes that first; one that follows it, the step
+    /// of its journal that is under way ([`PlayOptions::step_deadline`](crate::player::PlayOptions::step_deadline)).
     ///
     /// # Errors
     /// The failure of the standby; those of [`Follower::promote`].

@@ -27,28 +27,31 @@ impl World {
             return self.advance_flight(&cluster, index);
         }
         match calls.get(drawn.saturating_sub(flights.len())) {
-            Some(&(port, call)) => self.grant(port, call),
+            Some(&(port, call)) => self.grant(&cluster, port, call),
             None => Ok(()),
         }
     }
 
-    /// Returns the calls of threads that can be answered now.
+    /// Returns the calls of threads that can be answered now, but those of standbys at the head.
     fn grantable(&self) -> Vec<(u64, Call)> {
         let asleep = self.net.lock().asleep.clone();
+        let is_read = |call: &Call| !matches!(call, Call::Append | Call::Next);
         let calls = self.net.gate.calls().into_iter();
-        calls.filter(|(port, call)| *call != Call::Append && !asleep.contains(port)).collect()
+        calls.filter(|(port, call)| is_read(call) && !asleep.contains(port)).collect()
     }
 
     /// Answers a thread that reads.
-    fn grant(&self, port: u64, call: Call) -> Result<(), String> {
-        let fails = self.net.fails(4);
+    pub(crate) fn grant(&self, cluster: &Cluster, port: u64, call: Call) -> Result<(), String> {
+        let fails = self.net.fails(if call == Call::Next { 20 } else { 4 });
         let kind = if fails { "a thread's read fails" } else { "a thread reads" };
         self.net.event(kind, || format!("process {port}: {call:?}"));
+        let refused = || self.net.unavailable();
         let answer = match call {
-            Call::Read if fails => Answer::Read(Err(self.net.unavailable())),
-            Call::Read => Answer::Read(Ok(())),
-            _ if fails => Answer::Head(Err(self.net.unavailable())),
-            _ => Answer::Head(self.net.told_head()),
+            Call::Read | Call::Next => Answer::Go(if fails { Err(refused()) } else { Ok(()) }),
+            Call::Hints if fails => Answer::Hints(Err(refused().into())),
+            Call::Hints => Answer::Hints(Ok(cluster.hint_disk.clone())),
+            Call::Head | Call::Append if fails => Answer::Head(Err(refused())),
+            Call::Head | Call::Append => Answer::Head(self.net.told_head()),
         };
         self.net.gate.answer(port, answer)
     }
@@ -232,7 +235,7 @@ impl World {
                 self.net.lock().storm = storm;
                 return Ok(());
             };
-            self.grant(port, call)?;
+            self.grant(&cluster, port, call)?;
         }
         Err("appends do not come to an end".into())
     }

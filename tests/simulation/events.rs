@@ -6,14 +6,16 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use recoverylog::hint_store::HintStore;
-use recoverylog::player::{Follower, Player, Warning};
+use recoverylog::player::{Player, Warning};
+use recoverylog::replica::Standby;
 use recoverylog::vfs::{CrashPlan, FileSystem, MemoryFs};
 use recoverylog::{Author, Deadline, Error, ErrorKind, FsmHints};
 
+use super::gate::Call;
 use super::net::Net;
 use super::planted::Planted;
-use super::port::{Port, Ports};
-use super::process::{Life, Process, ROOT, play_options, record, soon};
+use super::port::Port;
+use super::process::{Life, Process, ROOT, play_options, replica, soon};
 use super::tree::Tree;
 use super::world::World;
 
@@ -77,16 +79,20 @@ impl World {
         }
         cluster.born += 1;
         let id = cluster.born;
-        let candidates = Self::hints(&cluster).candidates(&self.net.log, soon()).unwrap();
         let local = MemoryFs::new();
         let port = Port::new(id, self);
+        let impatient = self.net.one_in(6);
+        let shard = replica(&port, &self.net, &local, impatient);
+        self.net.event("a standby starts", || format!("process {id}"));
+        self.net.gate.expect();
+        let standby = shard.standby(Path::new(ROOT)).map_err(|error| format!("no standby: {error:?}"))?;
         let process = Process {
             id,
-            port: Arc::clone(&port),
-            local: local.clone(),
-            life: Life::Busy,
+            port,
+            local,
+            life: Life::Standby(Box::new(standby)),
             asleep: false,
-            impatient: self.net.one_in(6),
+            impatient,
             claims_before: 0,
             author: 0,
             barriers: Vec::new(),
@@ -96,27 +102,13 @@ impl World {
         };
         cluster.processes.insert(id, process);
         drop(cluster);
-        let best = candidates.into_iter().next().and_then(|candidate| candidate.hints.ok());
-        self.net.event("a standby starts", || format!("process {id}, by hints: {}", best.is_some()));
-        let hints = best.unwrap_or_else(|| FsmHints::empty(self.net.log.clone()));
-        let player = Player::new(&Ports(port), &hints, Arc::new(local), Path::new(ROOT), play_options());
-        let started = player.and_then(Player::follow);
-        match started {
-            Ok(follower) => {
-                self.live_on(id, Life::Standby(Box::new(follower)));
-                Ok(())
-            }
-            Err(error) => self.failed(id, "start", &error, &[ErrorKind::Unavailable]),
-        }
-    }
-
-    fn live_on(&self, id: u64, life: Life) {
-        if let Some(process) = self.lock().processes.get_mut(&id) {
-            process.life = life;
-        }
+        self.net.gate.rest()
     }
 
     fn failed(&self, id: u64, what: &str, error: &Error, allowed: &[ErrorKind]) -> Result<(), String> {
+        if error.to_string().contains("the standby has stopped") {
+            return Err(format!("the thread of process {id} has panicked"));
+        }
         self.net.event("a standby fails", || format!("process {id}, {what}: {}", error.kind()));
         self.remove(id)?;
         if allowed.contains(&error.kind()) {
@@ -125,41 +117,62 @@ impl World {
         Err(format!("process {id}: {what} fails with {error:?}"))
     }
 
-    /// Takes the follower of a standby, for a call during which other things happen.
-    fn take_standby(&self) -> Option<(u64, Follower)> {
-        let id = self.pick_standby()?;
-        let mut cluster = self.lock();
-        let process = cluster.processes.get_mut(&id)?;
-        match std::mem::replace(&mut process.life, Life::Busy) {
-            Life::Standby(follower) => Some((id, *follower)),
-            other => {
-                process.life = other;
-                None
-            }
+    /// Lets a standby that waits go on, to where it waits again.
+    fn advance_one(&self, id: u64) -> Result<(), String> {
+        let cluster = self.lock();
+        match self.net.gate.call_of(id) {
+            Some(call) => self.grant(&cluster, id, call),
+            None => Ok(()),
         }
     }
 
-    /// A standby follows the log.
-    pub(crate) fn advance(self: &Arc<Self>) -> Result<(), String> {
-        let Some((id, mut follower)) = self.take_standby() else { return Ok(()) };
+    /// A standby goes on.
+    pub(crate) fn advance(&self) -> Result<(), String> {
+        let Some(id) = self.pick_standby() else { return Ok(()) };
         self.net.event("a standby advances", || format!("process {id}"));
-        match follower.advance(Deadline::passed()) {
-            Ok(_) => {
-                self.lock().history.read_on(&self.net.store)?;
-                self.lock().history.check_position(&follower.position())?;
-                self.live_on(id, Life::Standby(Box::new(follower)));
-                Ok(())
+        self.advance_one(id)
+    }
+
+    /// Looks at the standbys: each has applied what is in the history, or failed for a reason.
+    fn look_at_standbys(&self) -> Result<(), String> {
+        let cluster = self.lock();
+        let mut failed = Vec::new();
+        for process in cluster.processes.values().filter(|process| !process.asleep) {
+            let Life::Standby(standby) = &process.life else { continue };
+            let status = standby.status();
+            match (status.failure, status.position) {
+                (Some(failure), _) => failed.push((process.id, failure)),
+                (None, Some(position)) => cluster.history.check_position(&position)?,
+                (None, None) => {}
             }
-            Err(error) => {
-                follower.abandon();
-                self.failed(id, "advance", &error, &[ErrorKind::Unavailable])
+        }
+        drop(cluster);
+        failed.iter().try_for_each(|(id, error)| self.failed(*id, "follow", error, &[ErrorKind::Unavailable]))
+    }
+
+    /// Takes a standby that follows the log, for a call during which other things happen.
+    fn take_standby(&self) -> Result<Option<(u64, Standby)>, String> {
+        let Some(id) = self.pick_standby() else { return Ok(None) };
+        while self.net.gate.call_of(id).is_some_and(|call| call != Call::Next) {
+            self.advance_one(id)?;
+        }
+        if self.net.gate.call_of(id).is_none() {
+            return self.look_at_standbys().map(|()| None);
+        }
+        let mut cluster = self.lock();
+        let Some(process) = cluster.processes.get_mut(&id) else { return Ok(None) };
+        match std::mem::replace(&mut process.life, Life::Busy) {
+            Life::Standby(standby) => Ok(Some((id, *standby))),
+            other => {
+                process.life = other;
+                Ok(None)
             }
         }
     }
 
     /// A standby takes over, while everybody else goes on.
     pub(crate) fn promote(self: &Arc<Self>) -> Result<(), String> {
-        let Some((id, follower)) = self.take_standby() else { return Ok(()) };
+        let Some((id, standby)) = self.take_standby()? else { return Ok(()) };
         let rival = if self.net.one_in(3) { self.pick_primary() } else { None };
         self.races.store(0, Ordering::Relaxed);
         self.rival.store(rival.unwrap_or(0), Ordering::Relaxed);
@@ -170,12 +183,14 @@ impl World {
         // A hand-off that a planted bug keeps from ending ends by its deadline.
         let deadline = if planted { Deadline::after(Duration::from_secs(1)) } else { soon() };
         *self.wait_max.lock().unwrap() = Some(deadline);
-        let promoted = follower.promote(Author::new(number).unwrap(), deadline);
+        // The standby's thread acts as the scheduler, until it has ended.
+        let promoted = standby.promote(Author::new(number).unwrap(), deadline);
+        self.net.act_here();
         *self.wait_max.lock().unwrap() = None;
         self.rival.store(0, Ordering::Relaxed);
         self.net.check()?;
-        let played = match promoted {
-            Ok(played) => played,
+        let primary = match promoted {
+            Ok(primary) => primary,
             Err(error) => {
                 return self.failed(id, "promote", &error, &[ErrorKind::Unavailable, ErrorKind::Fenced]);
             }
@@ -183,7 +198,7 @@ impl World {
         self.net.event("a hand-off is done", || format!("process {id}"));
         let mut cluster = self.lock();
         cluster.history.read_on(&self.net.store)?;
-        let point = (played.fsm.next_seq_no(), played.fsm.next_checksum());
+        let point = primary.recorder().with_fsm(|fsm| (fsm.next_seq_no(), fsm.next_checksum()));
         if point != cluster.history.head() {
             return Err(format!(
                 "process {id} was promoted at {point:?}, which is not the end of the history"
@@ -196,10 +211,10 @@ impl World {
         }
         cluster.trees.insert(point, tree);
         let Some(process) = cluster.processes.get_mut(&id) else { return Ok(()) };
-        let fs = record(&self.net, &process.port, &process.local, played, number, process.impatient)?;
+        process.port.writes();
         process.author = number;
         process.claims_before = claims_before;
-        process.life = Life::Primary(Box::new(fs));
+        process.life = Life::Primary(primary);
         cluster.last_promoted = id;
         Ok(())
     }
@@ -256,6 +271,11 @@ impl World {
 
     /// Looks at everything that was waited for.
     pub(crate) fn poll(&self) -> Result<(), String> {
+        self.look_at_writers()?;
+        self.look_at_standbys()
+    }
+
+    fn look_at_writers(&self) -> Result<(), String> {
         let cluster = &mut *self.lock();
         cluster.history.read_on(&self.net.store)?;
         for process in cluster.processes.values_mut().filter(|process| !process.asleep) {

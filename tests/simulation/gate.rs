@@ -1,33 +1,43 @@
 //! Where threads that the library starts wait for the scheduler, so that one thing happens at a time.
 //!
-//! A recorder starts a thread to find out what became of an append. Its calls to the journal wait here until the
-//! scheduler answers them, and the scheduler goes on only once every such thread waits again or has ended: what
-//! happens is the same whatever the system's scheduler does.
+//! A recorder starts a thread to find out what became of an append, and a standby lives on one. Their calls to the
+//! journal and the hint store wait here until the scheduler answers them, and the scheduler goes on only once every
+//! such thread waits again or has ended: what happens is the same whatever the system's scheduler does. Where the
+//! scheduler's own thread waits for a thread of the library, in a promotion, that thread acts as the scheduler.
 
 use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard};
 use std::time::Duration;
 
-use recoverylog::Deadline;
 use recoverylog::journal::{Head, JournalError};
+use recoverylog::vfs::MemoryFs;
+use recoverylog::{Deadline, Error};
 
 use super::net::Reply;
 
-/// What a thread asks of the journal.
+/// What a thread asks of the journal or the hint store.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(crate) enum Call {
     Head,
     Read,
     Append,
+    /// What follows the head of the log.
+    Next,
+    Hints,
 }
 
 /// What the scheduler answers.
 #[derive(Debug)]
 pub(crate) enum Answer {
     Head(Result<Head, JournalError>),
-    Read(Result<(), JournalError>),
+    /// To go on, and look by itself.
+    Go(Result<(), JournalError>),
     Append(Reply),
+    /// The disk of the hint store.
+    Hints(Result<MemoryFs, Error>),
+    /// To act as the scheduler, which waits for this thread.
+    Act,
     /// The process is gone.
     Gone,
 }
@@ -89,12 +99,33 @@ impl Gate {
         }
         state.calls.insert(port, call);
         self.changed.notify_all();
-        loop {
+        let answer = loop {
             if let Some(answer) = state.answers.remove(&port) {
-                return answer;
+                break answer;
             }
             state = self.changed.wait(state).unwrap();
+        };
+        drop(state);
+        if matches!(answer, Answer::Act) {
+            drop(PRESENCE.take());
         }
+        answer
+    }
+
+    /// Has the thread that calls by `port` act as the scheduler; false where none calls.
+    pub(crate) fn act(&self, port: u64) -> bool {
+        let mut state = self.lock();
+        let calls = state.calls.remove(&port).is_some();
+        if calls {
+            state.answers.insert(port, Answer::Act);
+            self.changed.notify_all();
+        }
+        calls
+    }
+
+    /// Returns the call that waits at `port`.
+    pub(crate) fn call_of(&self, port: u64) -> Option<Call> {
+        self.lock().calls.get(&port).copied()
     }
 
     /// Returns the calls that wait, by port.

@@ -1,7 +1,7 @@
 //! Goal: the promises of the protocol hold, whatever the network, the machines and the people do, and in any order.
 //!
-//! Method: each case draws everything from one seed, on one thread. Up to four processes of one shard, with the
-//! library's own recorder, recorded file system, tracker, player, hand-off and hint store, share a simulated
+//! Method: each case draws everything from one seed, and one thread goes on at a time. Up to four processes of one
+//! shard, each a replica of the library's own from standby to primary, with its hint store, share a simulated
 //! journal. Its network decides when each append commits, whether it is refused, duplicated, delayed, lost, or
 //! answered wrongly or never; processes stop, wake up, are killed, and take over while others' appends are under
 //! way. Threads that the library starts wait for the scheduler. A second reading of the log, by the definition of a

@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
+use std::thread::ThreadId;
 
 use bytes::Bytes;
 use recoverylog::completion::Completer;
@@ -63,6 +64,8 @@ pub(crate) struct Net {
     pub(crate) store: Arc<MemoryJournal>,
     pub(crate) gate: Arc<Gate>,
     pub(crate) clock: Arc<SimClock>,
+    /// The thread that the scheduler is on.
+    acting: Mutex<ThreadId>,
     pub(crate) planted: Planted,
     /// An append can name offset 0.
     pub(crate) at_zero: bool,
@@ -110,6 +113,7 @@ impl Net {
             journals,
             gate: Arc::default(),
             clock: Arc::new(clock),
+            acting: Mutex::new(std::thread::current().id()),
             planted,
             at_zero,
             violation: Mutex::default(),
@@ -132,6 +136,15 @@ impl Net {
 
     pub(crate) fn lock(&self) -> MutexGuard<'_, NetState> {
         self.state.lock().unwrap()
+    }
+
+    /// The scheduler goes on on this thread.
+    pub(crate) fn act_here(&self) {
+        *self.acting.lock().unwrap() = std::thread::current().id();
+    }
+
+    pub(crate) fn acts_here(&self) -> bool {
+        *self.acting.lock().unwrap() == std::thread::current().id()
     }
 
     /// Notes that something does not hold; the first one counts.

@@ -1,21 +1,24 @@
 //! What one process reaches the journal by.
 
+use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Weak};
-use std::thread::ThreadId;
 use std::time::Duration;
 
 use recoverylog::completion::{Completion, completion};
+use recoverylog::hint_store::{Candidate, DirectoryHints, HintStore};
 use recoverylog::journal::{
     Append, Appended, Capabilities, Fragment, Head, Interrupter, Journal, JournalError, JournalReader,
     Journals, ReadRange, ReadStep,
 };
-use recoverylog::{Deadline, JournalName, Offset};
+use recoverylog::{Deadline, FsmHints, JournalName, Offset};
 
 use super::gate::{Answer, Call};
 use super::net::{Flight, Net, To};
-use super::world::World;
+use super::process::play_options;
+use super::world::{HINTS, World};
 
-/// The longest wait for the journal that a recorder may ask for.
+/// The longest wait for the journal that a recorder may ask for; a standby may for what it was told.
 const ATTEMPT_MAX: Duration = Duration::from_secs(5);
 /// Races after which a hand-off has come to its end, or never will.
 const RACES_MAX: u64 = 50;
@@ -26,7 +29,9 @@ pub(crate) struct Port {
     pub(crate) id: u64,
     net: Arc<Net>,
     world: Weak<World>,
-    scheduler: ThreadId,
+    me: Weak<Self>,
+    /// A standby follows the log by this port.
+    following: AtomicBool,
 }
 
 /// One journal, by any name.
@@ -45,22 +50,44 @@ impl Journals for Ports {
 
 impl Port {
     pub(crate) fn new(id: u64, world: &Arc<World>) -> Arc<Self> {
-        let scheduler = std::thread::current().id();
-        Arc::new(Self { id, net: Arc::clone(&world.net), world: Arc::downgrade(world), scheduler })
+        let (net, world) = (Arc::clone(&world.net), Arc::downgrade(world));
+        Arc::new_cyclic(|me| Self { id, net, world, me: me.clone(), following: AtomicBool::new(true) })
+    }
+
+    /// The standby took its log over, and writes from now on.
+    pub(crate) fn writes(&self) {
+        self.following.store(false, Ordering::Relaxed);
+    }
+
+    fn follows(&self) -> bool {
+        self.following.load(Ordering::Relaxed)
     }
 
     /// Returns the world where the scheduler itself calls; `None` on a thread that the library started.
     fn on_scheduler(&self) -> Option<Arc<World>> {
-        if std::thread::current().id() != self.scheduler {
-            return None;
+        self.net.acts_here().then(|| self.world.upgrade().expect("the world outlives its calls"))
+    }
+
+    /// Waits for the answer of the scheduler; an error is the world, where the scheduler itself calls.
+    pub(crate) fn ask(&self, call: Call) -> Result<Answer, Arc<World>> {
+        if let Some(world) = self.on_scheduler() {
+            return Err(world);
         }
-        Some(self.world.upgrade().expect("the world outlives its calls"))
+        if self.net.lock().dead.contains(&self.id) {
+            return Ok(Answer::Gone);
+        }
+        let answer = self.net.gate.call(self.id, call);
+        if matches!(answer, Answer::Act) {
+            self.net.act_here();
+        }
+        self.on_scheduler().map_or(Ok(answer), Err)
     }
 
     fn check_wait(&self, deadline: Deadline) {
+        let max = if self.follows() { play_options().step_deadline } else { ATTEMPT_MAX };
         match self.on_scheduler() {
             Some(world) => world.check_wait(deadline),
-            None if deadline > Deadline::after(ATTEMPT_MAX) => {
+            None if deadline > Deadline::after(max) => {
                 self.net.violate("an attempt waits for too long".into());
             }
             None => {}
@@ -135,13 +162,11 @@ impl Journal for Port {
 
     fn head(&self, deadline: Deadline) -> Result<Head, JournalError> {
         self.check_wait(deadline);
-        let Some(world) = self.on_scheduler() else {
-            return match self.net.gate.call(self.id, Call::Head) {
-                Answer::Head(head) => head,
-                _ => Err(self.net.gone()),
-            };
-        };
-        world.interlude(false);
+        match self.ask(Call::Head) {
+            Ok(Answer::Head(head)) => return head,
+            Ok(_) => return Err(self.net.gone()),
+            Err(world) => world.interlude(false),
+        }
         if self.net.fails(10) {
             self.net.event("a head is not told", String::new);
             return Err(self.net.unavailable());
@@ -150,18 +175,18 @@ impl Journal for Port {
     }
 
     fn read(&self, range: ReadRange) -> Result<Box<dyn JournalReader>, JournalError> {
-        let faults = self.on_scheduler().is_some();
-        if !faults {
-            match self.net.gate.call(self.id, Call::Read) {
-                Answer::Read(read) => read?,
-                _ => return Err(self.net.gone()),
+        match self.ask(Call::Read) {
+            Ok(Answer::Go(read)) => read?,
+            Ok(_) => return Err(self.net.gone()),
+            Err(_) if self.net.fails(10) => {
+                self.net.event("a read is refused", String::new);
+                return Err(self.net.unavailable());
             }
-        } else if self.net.fails(10) {
-            self.net.event("a read is refused", String::new);
-            return Err(self.net.unavailable());
+            Err(_) => {}
         }
         let inner = self.net.store.read(range)?;
-        Ok(Box::new(PortReader { inner, net: Arc::clone(&self.net), faults, failed: None }))
+        let port = self.me.upgrade().expect("a port is shared");
+        Ok(Box::new(PortReader { inner, port, failed: None }))
     }
 
     fn fragments(&self, deadline: Deadline) -> Result<Vec<Fragment>, JournalError> {
@@ -177,9 +202,14 @@ impl Journal for Port {
 #[derive(Debug)]
 struct PortReader {
     inner: Box<dyn JournalReader>,
-    net: Arc<Net>,
-    faults: bool,
+    port: Arc<Port>,
     failed: Option<JournalError>,
+}
+
+impl PortReader {
+    fn fail(&mut self, error: JournalError) -> Result<ReadStep, JournalError> {
+        Err(self.failed.insert(error).clone())
+    }
 }
 
 impl JournalReader for PortReader {
@@ -187,12 +217,23 @@ impl JournalReader for PortReader {
         if let Some(error) = &self.failed {
             return Err(error.clone());
         }
-        if self.faults && self.net.fails(20) {
-            self.net.event("a reader fails", String::new);
-            return Err(self.failed.insert(self.net.unavailable()).clone());
+        let port = Arc::clone(&self.port);
+        let (net, is_standby) = (&port.net, port.follows());
+        if is_standby && net.fails(20) {
+            net.event("a reader fails", String::new);
+            return self.fail(net.unavailable());
         }
         // Nothing is committed while this thread waits.
-        self.inner.next(Deadline::passed())
+        let step = self.inner.next(Deadline::passed())?;
+        let waits = is_standby && !net.acts_here() && matches!(step, ReadStep::AtHead { .. });
+        match waits.then(|| port.ask(Call::Next)) {
+            None => Ok(step),
+            Some(Ok(Answer::Go(Ok(())))) => self.inner.next(Deadline::passed()),
+            Some(Ok(Answer::Go(Err(error)))) => self.fail(error),
+            Some(Ok(_)) => self.fail(net.gone()),
+            // The scheduler goes on here because somebody interrupts this wait, and waits for this thread.
+            Some(Err(_)) => Ok(ReadStep::Interrupted),
+        }
     }
 
     fn offset(&self) -> Offset {
@@ -200,6 +241,26 @@ impl JournalReader for PortReader {
     }
 
     fn interrupter(&self) -> Interrupter {
-        self.inner.interrupter()
+        let (inner, port) = (self.inner.interrupter(), Arc::clone(&self.port));
+        Interrupter::new(move || {
+            if !port.net.gate.act(port.id) {
+                inner.interrupt();
+            }
+        })
+    }
+}
+
+/// The hint store, as one process reaches it to read.
+#[derive(Debug)]
+pub(crate) struct PortHints(pub(crate) Arc<Port>);
+
+impl HintStore for PortHints {
+    fn candidates(&self, log: &JournalName, deadline: Deadline) -> recoverylog::Result<Vec<Candidate>> {
+        let Ok(Answer::Hints(disk)) = self.0.ask(Call::Hints) else { return Err(self.0.net.gone().into()) };
+        DirectoryHints::open(Arc::new(disk?), Path::new(HINTS))?.candidates(log, deadline)
+    }
+
+    fn store(&self, _hints: &FsmHints, _deadline: Deadline) -> recoverylog::Result<()> {
+        Err(self.0.net.unavailable().into())
     }
 }

@@ -4,16 +4,17 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use recoverylog::player::{Follower, PlayOptions};
+use recoverylog::player::PlayOptions;
 use recoverylog::recorded_fs::RecordedFsOptions;
 use recoverylog::recorder::{Barrier, PendingHints};
+use recoverylog::replica::{Primary, ReplicaOptions, Standby};
 use recoverylog::vfs::{File, FileSystem, MemoryFs, OpenMode};
-use recoverylog::{Deadline, Error, FsmHints, RecordedFs, Recorder, RecorderOptions};
+use recoverylog::{Deadline, Error, FsmHints, RecordedFs, Recorder, RecorderOptions, Replica};
 
 use super::net::Net;
 use super::oracle::Point;
 use super::planted::Planted;
-use super::port::Port;
+use super::port::{Port, PortHints, Ports};
 use super::seed::Random;
 use super::tree::Tree;
 
@@ -21,14 +22,14 @@ use super::tree::Tree;
 pub(crate) const ROOT: &str = "/data";
 
 /// A file system that records.
-pub(crate) type Fs = RecordedFs<MemoryFs>;
+pub(crate) type Fs = RecordedFs<Arc<dyn FileSystem>>;
 
 /// What a process does.
 pub(crate) enum Life {
     /// The scheduler is inside of one of its calls.
     Busy,
-    Standby(Box<Follower>),
-    Primary(Box<Fs>),
+    Standby(Box<Standby>),
+    Primary(Primary),
 }
 
 pub(crate) struct Process {
@@ -59,31 +60,30 @@ pub(crate) fn play_options() -> PlayOptions {
     }
 }
 
-/// Begins to record where a play has ended.
-pub(crate) fn record(
-    net: &Net,
-    port: &Arc<Port>,
-    local: &MemoryFs,
-    played: recoverylog::player::Played,
-    author: u32,
-    impatient: bool,
-) -> Result<Fs, String> {
+/// Describes the shard as one process has it.
+pub(crate) fn replica(port: &Arc<Port>, net: &Net, local: &MemoryFs, impatient: bool) -> Replica {
     let resolve = if impatient { Duration::ZERO } else { Duration::from_secs(3600) };
-    let options = RecorderOptions::default()
+    let recorder = RecorderOptions::default()
         .clock(Arc::clone(&net.clock) as Arc<dyn recoverylog::Clock>)
         .extensions(net.planted != Planted::NoDigest)
         .resolve_max(resolve);
-    let author = recoverylog::Author::new(author).unwrap();
-    let recorder = Recorder::new(port.clone(), played.fsm, played.position, author, options)
-        .map_err(|error| format!("a recorder cannot begin: {error:?}"))?;
-    let options = RecordedFsOptions::default().sync_max(Duration::ZERO);
-    Ok(RecordedFs::new(local.clone(), Path::new(ROOT), recorder, options))
+    let options = ReplicaOptions {
+        play: play_options(),
+        recorder,
+        recorded_fs: RecordedFsOptions::default().sync_max(Duration::ZERO),
+        // The scheduler says when hints are taken, and when they arrive.
+        publish_bytes: u64::MAX,
+        publish_every: Duration::MAX,
+        ..ReplicaOptions::default()
+    };
+    let (journals, hints) = (Arc::new(Ports(Arc::clone(port))), Arc::new(PortHints(Arc::clone(port))));
+    Replica::new(journals, net.log.clone(), hints, Arc::new(local.clone())).options(options)
 }
 
 impl Process {
     pub(crate) fn fs(&self) -> Option<&Fs> {
         match &self.life {
-            Life::Primary(fs) => Some(fs),
+            Life::Primary(primary) => Some(primary.fs()),
             _ => None,
         }
     }

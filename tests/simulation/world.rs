@@ -17,6 +17,9 @@ use super::process::{Life, Process, play_options};
 use super::seed::Tally;
 use super::tree::Tree;
 
+/// Where the hint store keeps its sets.
+pub(crate) const HINTS: &str = "/hints";
+
 /// A shard and all that can happen to it.
 #[derive(Debug)]
 pub(crate) struct World {
@@ -94,6 +97,13 @@ pub(crate) fn run(seed: u64, planted: Planted) -> Outcome {
         tally: std::mem::take(&mut state.tally),
         simulated_nanos,
         content: super::oracle::content(&net.store, recoverylog::Offset::ZERO),
+    }
+}
+
+impl Drop for World {
+    fn drop(&mut self) {
+        // Standbys are waited for when they are dropped.
+        self.net.gate.close();
     }
 }
 
@@ -326,7 +336,7 @@ impl World {
     }
 
     pub(crate) fn hints(cluster: &Cluster) -> DirectoryHints {
-        DirectoryHints::open(Arc::new(cluster.hint_disk.clone()), Path::new("/hints")).unwrap()
+        DirectoryHints::open(Arc::new(cluster.hint_disk.clone()), Path::new(HINTS)).unwrap()
     }
 }
 
