@@ -14,7 +14,10 @@ struct Small {
 
 fn small(closed: bool) -> Small {
     let fs = MemoryFs::new();
-    let journal = open_on(&fs, 4096);
+    let process = Arc::new(FaultyFs::new(fs.clone()));
+    let place: Arc<dyn FileSystem> = process.clone();
+    let journal =
+        FileJournals::open_on(place, ROOT, options(4096, true)).unwrap().open_file(&name()).unwrap();
     let mut states = vec![Vec::new()];
     for (index, bytes) in [3000, 1500, 40, 500].into_iter().enumerate() {
         let mut next = Append::new(vec![b'a' + index as u8; bytes]);
@@ -22,12 +25,11 @@ fn small(closed: bool) -> Small {
         journal.append(next, soon()).unwrap();
         states.push(content(&journal).unwrap());
     }
-    if closed {
-        drop(journal);
-    } else {
+    if !closed {
         // The process dies: nothing is flushed any more.
-        std::mem::forget(journal);
+        process.inject(FaultPlan::At { number: 0, fault: Fault::Crash });
     }
+    drop(journal);
     Small { fs, states }
 }
 
