@@ -164,6 +164,8 @@ struct Contested {
     inner: Arc<crate::journal::MemoryJournal>,
     writer: Recorder,
     forgets: Mutex<u32>,
+    /// Offset 0 can be named.
+    at_zero: bool,
 }
 
 impl Journal for Contested {
@@ -172,11 +174,12 @@ impl Journal for Contested {
     }
 
     fn capabilities(&self) -> Capabilities {
-        self.inner.capabilities()
+        Capabilities { at_zero: self.at_zero, ..self.inner.capabilities() }
     }
 
-    fn submit(&self, append: Append) -> Completion<Appended, JournalError> {
+    fn submit(&self, mut append: Append) -> Completion<Appended, JournalError> {
         let claims = append.at.is_none();
+        append.at = append.at.filter(|&at| self.at_zero || at > Offset::ZERO);
         if self.writer.no_op().is_ok() {
             drop(self.writer.barrier().and_then(|mut barrier| barrier.wait(soon())));
         }
@@ -224,7 +227,8 @@ fn contest(forgets: u32, deadline: Deadline) -> (Result<Played>, Recorder) {
     let journals = memory();
     let writer = take_over(&journals, 1, RecorderOptions::default());
     let forgets = Mutex::new(forgets);
-    let contested = Contested { inner: journals.journal(&log()), writer: writer.clone(), forgets };
+    let contested =
+        Contested { inner: journals.journal(&log()), writer: writer.clone(), forgets, at_zero: true };
     let follower = by(&whole(), &One(Arc::new(contested))).unwrap().follow().unwrap();
     (follower.promote(author(2), deadline), writer)
 }
@@ -241,6 +245,19 @@ fn a_hand_off_that_loses_every_race_ends_at_its_deadline() {
     let (promoted, writer) = contest(u32::MAX, Deadline::after(Duration::from_millis(20)));
     assert_eq!(promoted.unwrap_err().kind(), ErrorKind::Unavailable);
     assert!(writer.failure().is_none());
+}
+
+#[test]
+fn a_hand_off_that_comes_second_in_a_log_whose_begin_cannot_be_named_tries_again() {
+    let journals = memory();
+    let inner = journals.journal(&log());
+    let options = RecorderOptions::default();
+    let writer = Recorder::new(inner.clone(), Fsm::new(log()), Offset::ZERO, author(1), options).unwrap();
+    let contested = Contested { inner, writer: writer.clone(), forgets: Mutex::new(0), at_zero: false };
+    let follower = by(&whole(), &One(Arc::new(contested))).unwrap().follow().unwrap();
+    let played = follower.promote(author(2), soon()).unwrap();
+    assert_eq!(played.fsm.last_author(), Some(author(2)));
+    assert_eq!(writer.failure().unwrap().kind(), ErrorKind::Fenced);
 }
 
 #[test]
