@@ -247,7 +247,7 @@ impl WriteGuard<'_> {
             return Ok(());
         }
         let Some(fnode) = self.state.fnode else {
-            self.state.len = self.state.len.max(offset + bytes.len() as u64);
+            self.state.len = self.state.len.max(offset.saturating_add(bytes.len() as u64));
             return Ok(());
         };
         let recorder = &self.tracker.recorder;

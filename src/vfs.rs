@@ -438,6 +438,24 @@ pub fn create_dir_all_synced(fs: &dyn FileSystem, path: &Path) -> io::Result<()>
     fs.sync_dir(named_in)
 }
 
+/// Makes the names of all folders that lead to `folder` durable: whoever made one may have died before that. Of those
+/// that are not in `own` one that may not be synced belongs to somebody else, who made it durable.
+pub(crate) fn sync_parents(fs: &dyn FileSystem, folder: &Path, own: &Path) -> io::Result<()> {
+    for parent in folder.ancestors().skip(1) {
+        let named = if parent.as_os_str().is_empty() { Path::new(".") } else { parent };
+        match fs.sync_dir(named) {
+            Err(error) if !parent.starts_with(own) => {
+                let refused = [io::ErrorKind::PermissionDenied, io::ErrorKind::ReadOnlyFilesystem];
+                if !refused.contains(&error.kind()) {
+                    return Err(error);
+                }
+            }
+            synced => synced?,
+        }
+    }
+    Ok(())
+}
+
 #[cfg(test)]
 #[cfg(unix)]
 mod tests;

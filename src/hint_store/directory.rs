@@ -20,7 +20,9 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::hints::FsmHints;
 use crate::ids::JournalName;
 use crate::planted::{Bug, planted};
-use crate::vfs::{DirEntry, FileKind, FileSystem, OpenMode, create_dir_all_synced, resolve_named};
+use crate::vfs::{
+    DirEntry, FileKind, FileSystem, OpenMode, create_dir_all_synced, resolve_named, sync_parents,
+};
 
 /// Readable sets of one log that are kept: the newest, and some to fall back on.
 const KEPT_SETS: usize = 4;
@@ -49,7 +51,8 @@ impl DirectoryHints {
     /// `Io` where it cannot be created.
     pub fn open(fs: Arc<dyn FileSystem>, directory: &Path) -> Result<Self> {
         let directory = resolve_named(&*fs, directory);
-        create_dir_all_synced(&*fs, &directory).map_err(|e| {
+        let created = create_dir_all_synced(&*fs, &directory);
+        created.and_then(|()| sync_parents(&*fs, &directory, &directory)).map_err(|e| {
             Error::io(format!("creating the hints directory {} failed", directory.display()), e)
         })?;
         Ok(Self { fs, directory })
@@ -290,6 +293,18 @@ mod tests {
         let after = store(&fs.crash_image(CrashPlan::DropUnsynced));
         let log = JournalName::new("a/log").unwrap();
         assert_eq!(after.candidates(&log, soon()).unwrap().len(), 1);
+    }
+
+    #[test]
+    fn a_directory_whose_maker_died_before_it_was_durable_is_made_so() {
+        let fs = MemoryFs::new();
+        for made in ["/hints", "/hints/orders"] {
+            fs.create_dir(Path::new(made)).unwrap();
+        }
+        store(&fs).store(&hints("a/log", 10, 1), soon()).unwrap();
+        let image = fs.crash_image(CrashPlan::DropUnsynced);
+        let found = store(&image).candidates(&JournalName::new("a/log").unwrap(), soon()).unwrap();
+        assert_eq!(found.len(), 1);
     }
 
     #[test]

@@ -207,7 +207,7 @@ impl FileJournals {
         self.refuse_prefixes(place)?;
         for folder in [&place.content, &place.state] {
             vfs::create_dir_all_synced(&*place.fs, folder).map_err(failed)?;
-            self.sync_parents(folder).map_err(failed)?;
+            vfs::sync_parents(&*place.fs, folder, &self.root).map_err(failed)?;
         }
         let made = || {
             place.fs.open(&place.lock_path(), OpenMode::Create)?;
@@ -216,24 +216,6 @@ impl FileJournals {
         };
         made().map_err(failed)?;
         lock.unlock().map_err(failed)
-    }
-
-    /// Makes the names of all folders that lead to `folder` durable: whoever made one may have died before that.
-    fn sync_parents(&self, folder: &Path) -> io::Result<()> {
-        for parent in folder.ancestors().skip(1) {
-            let named = if parent.as_os_str().is_empty() { Path::new(".") } else { parent };
-            match self.fs.sync_dir(named) {
-                // Folders above the root may belong to somebody else, who made them durable.
-                Err(error) if !parent.starts_with(&self.root) => {
-                    let refused = [io::ErrorKind::PermissionDenied, io::ErrorKind::ReadOnlyFilesystem];
-                    if !refused.contains(&error.kind()) {
-                        return Err(error);
-                    }
-                }
-                synced => synced?,
-            }
-        }
-        Ok(())
     }
 
     fn refuse_prefixes(&self, place: &Place) -> Result<(), JournalError> {
