@@ -114,6 +114,38 @@ fn closing_publishes_hints_that_skip_what_is_dead() {
 }
 
 #[test]
+fn hints_that_follow_a_pruned_front_need_nothing_of_it() {
+    let world = World::new();
+    let primary = world.primary("/one", 1);
+    let journal = world.journals.open(&log()).unwrap();
+    let mut pruned = 0;
+    for round in 0..30_u8 {
+        let name = format!("file-{}", round % 4);
+        drop(primary.fs().remove_file(&primary.directory().join(&name)));
+        write(&primary, &name, &[round; 300]);
+        primary.publish_hints(soon()).unwrap();
+        let best = world.hints.candidates(&log(), soon()).unwrap().remove(0).hints.unwrap();
+        let first = best.files.iter().flat_map(|file| &file.segments).map(|segment| segment.first_offset);
+        let needed = first.min().unwrap();
+        let front: Vec<_> = journal
+            .fragments(soon())
+            .unwrap()
+            .into_iter()
+            .filter(|fragment| fragment.end <= needed)
+            .collect();
+        journal.prune(&front, soon()).unwrap();
+        pruned += front.len();
+        let (_, passed_over) = world.shard().plan(Path::new("/two")).unwrap();
+        assert!(passed_over.is_empty(), "round {round}: {passed_over:?}");
+    }
+    assert!(pruned > 10, "{pruned} fragments were pruned");
+    drop(world.primary("/two", 2));
+    for round in 26..30_u8 {
+        assert_eq!(world.content(&format!("/two/file-{}", round % 4)), [round; 300]);
+    }
+}
+
+#[test]
 fn a_pruned_log_without_hints_is_data_loss_and_not_an_empty_directory() {
     let world = World::new();
     let primary = world.primary("/one", 1);
