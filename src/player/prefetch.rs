@@ -1,7 +1,8 @@
 //! The bytes of a plan, fetched ahead by several threads and handed over in order.
 //!
 //! *Invariants.* Blocks of a range are handed over in the order of their offsets, without holes: a hole is
-//! `DataLoss`. What is fetched and not yet handed over stays below a budget, whatever the log holds.
+//! `DataLoss`. A thread goes on while what is fetched and not yet handed over stays below a budget, whatever the log
+//! holds; and the range that is being handed over always has a block to hand over, or is being fetched.
 //!
 //! *Does not* look into the bytes.
 
@@ -19,8 +20,8 @@ use crate::player::plan::{Plan, PlanRange, hole};
 use crate::sync::thread::JoinHandle;
 use crate::sync::{Condvar, Mutex, MutexGuard, thread};
 
-/// The most bytes that are fetched and wait to be handed over.
-const BUDGET_BYTES: usize = 32 << 20;
+/// The bytes that are fetched and wait to be handed over, beside a block of each thread. Drawn schedules are to meet it.
+const BUDGET_BYTES: usize = if cfg!(all(test, recoverylog_shuttle)) { 8 } else { 32 << 20 };
 /// The most bytes of one block.
 const BLOCK_BYTES_MAX: u64 = 1 << 20;
 /// The length of a piece of a fragment that is stored as it is.
@@ -226,8 +227,8 @@ impl Shared {
             while state.buffered_bytes > BUDGET_BYTES && state.current != index && !state.stopped {
                 state = self.changed.wait(state).unwrap_or_else(PoisonError::into_inner);
             }
-            // It too waits once it is a block ahead of a consumer that does not keep up.
-            while state.buffered_bytes > 2 * BUDGET_BYTES && !state.stopped {
+            // It too waits for a consumer that does not keep up, once there is a block of it to be had.
+            while state.buffered_bytes > 2 * BUDGET_BYTES && state.has_block_of(index) && !state.stopped {
                 state = self.changed.wait(state).unwrap_or_else(PoisonError::into_inner);
             }
             if state.stopped || state.is_unwanted(task) {
@@ -262,6 +263,10 @@ impl Drop for End<'_> {
 }
 
 impl State {
+    fn has_block_of(&self, task: usize) -> bool {
+        self.queues.get(&task).is_some_and(|queue| !queue.blocks.is_empty())
+    }
+
     fn is_unwanted(&self, task: &Task) -> bool {
         task.range < self.floor.0 || (task.range == self.floor.0 && task.end <= self.floor.1)
     }

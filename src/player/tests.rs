@@ -2,6 +2,9 @@
 
 mod threads;
 
+#[cfg(recoverylog_shuttle)]
+mod schedules;
+
 use std::sync::Mutex;
 
 use super::*;

@@ -20,12 +20,12 @@ use crate::sync::thread::JoinHandle;
 use crate::sync::{Condvar, Mutex, MutexGuard, thread};
 use crate::vfs::File;
 
-/// The most bytes that are submitted and not yet written.
-const BUDGET_BYTES: usize = 32 << 20;
+/// The most bytes that are submitted and not yet written. Drawn schedules are to meet it.
+const BUDGET_BYTES: usize = if cfg!(all(test, recoverylog_shuttle)) { 600 } else { 32 << 20 };
 /// What a write costs of the budget beside its bytes.
 const WRITE_COST_BYTES: usize = 256;
 /// Writes gather until they have this many bytes, so that small ones do not pay for a hand-over each.
-const BATCH_BYTES: usize = 128 << 10;
+const BATCH_BYTES: usize = if cfg!(all(test, recoverylog_shuttle)) { 1 } else { 128 << 10 };
 
 /// One write to a staged file.
 #[derive(Debug)]
