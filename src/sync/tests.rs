@@ -6,6 +6,7 @@
 //!
 //! `RECOVERYLOG_CASES` is the number of schedules per claim and way of drawing, `RECOVERYLOG_SEED` the seed. A failure
 //! prints its schedule; `RECOVERYLOG_SCHEDULE` runs it again.
+#![expect(clippy::print_stdout, clippy::unwrap_used, reason = "a test says what it drew")]
 
 use shuttle::rand::Rng;
 use shuttle::scheduler::{DfsScheduler, PctScheduler, RandomScheduler, ReplayScheduler, Scheduler};

@@ -298,7 +298,7 @@ fn hints_that_are_taken_while_foreign_bytes_come_in_name_what_is_in_the_log() {
         let hints = recorder.take_hints().unwrap().wait(never()).unwrap();
         thread.join().unwrap();
         recorder.barrier().unwrap().wait(never()).unwrap();
-        let as_of = hints.as_of.clone().unwrap();
+        let as_of = hints.as_of.unwrap();
         let durable = journal.inner.head(never()).unwrap().offset;
         assert!(as_of.offset <= durable, "hints name what is durable");
         // Everything before the anchor's end is there, and what follows continues it.
