@@ -529,6 +529,9 @@ mod tests {
         assert_eq!((longest.as_bytes().len(), longest.check()), (4096, Ok(())));
         assert!(LogPath::from_bytes(format!("{longest}b").as_bytes()).check().is_err());
         assert_eq!(longest.components().count(), 32);
+        let reserved = [&b"/.recoverylog"[..], b"/.recoverylog/a", b"/.recoverylogs", b"/a/.recoverylog"];
+        let reserved = reserved.map(|path| LogPath::from_bytes(path).is_reserved());
+        assert_eq!(reserved, [true, true, false, false]);
         let path = LogPath::from_bytes(b"/a/b");
         assert_eq!((path.relative(), path.components().next_back()), (&b"a/b"[..], Some(&b"b"[..])));
     }

@@ -379,6 +379,8 @@ mod tests {
         let last =
             |first| Segment { end_offset: None, first_offset: Offset::ZERO, ..segment(first, i64::MAX) };
         set.add(last(i64::MAX)).unwrap();
+        let foreign = Segment { author: Author::new(8).unwrap(), ..last(i64::MAX) };
+        assert_eq!(set.add(foreign).unwrap_err().rule, SegmentRule::Author);
         set.add(last(5)).unwrap();
         assert_eq!(ranges(&set), vec![(5, i64::MAX)]);
     }

@@ -123,4 +123,18 @@ mod tests {
         }
         assert_eq!(nodes.iter().count(), 100);
     }
+
+    #[test]
+    fn slots_are_compacted_once_fewer_than_half_are_alive_and_they_are_worth_it() {
+        let fnode = |n: i64| Fnode::new(SeqNo::new(n));
+        let slots_after = |pushed: i64, removed: i64| {
+            let mut nodes = Nodes::default();
+            (1..=pushed).for_each(|n| assert!(nodes.push(fnode(n), Node::default())));
+            (1..=removed).for_each(|n| assert!(nodes.remove(fnode(n)).is_some()));
+            assert_eq!((nodes.len(), nodes.keys.len()), ((pushed - removed) as usize, nodes.slots.len()));
+            nodes.slots.len()
+        };
+        assert_eq!([slots_after(100, 1), slots_after(100, 50), slots_after(100, 51)], [100, 100, 49]);
+        assert_eq!([slots_after(63, 63), slots_after(64, 32), slots_after(64, 33)], [63, 64, 31]);
+    }
 }
