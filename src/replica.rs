@@ -133,19 +133,22 @@ impl Replica {
         Standby::start(self.clone(), directory)
     }
 
-    /// Plans a play by the best hints that the journals can satisfy; tells which were passed over.
+    /// Plans a play by the best hints that the journals can satisfy, and that did not fail before.
     ///
     /// # Errors
     /// `DataLoss` where no stored set can be played, and the log is not whole from its first byte on.
-    fn plan(&self, directory: &Path) -> Result<(Player, Vec<PassedOver>)> {
+    fn plan(&self, directory: &Path, failed: &[PassedOver]) -> Result<Plan> {
         let player = |hints: &FsmHints| {
             let fs = Arc::clone(&self.fs);
             Player::new(&*self.journals, hints, fs, directory, self.options.play.clone())
         };
-        let mut passed_over = Vec::new();
+        let mut passed_over = failed.to_vec();
         for candidate in self.hints.candidates(&self.log, Deadline::after(self.options.store_max))? {
+            if failed.iter().any(|set| set.name == candidate.name) {
+                continue;
+            }
             match candidate.hints.and_then(|hints| player(&hints)) {
-                Ok(player) => return Ok((player, passed_over)),
+                Ok(player) => return Ok(Plan { player, set: Some(candidate.name), passed_over }),
                 Err(error) if is_fault_of_hints(error.kind()) => {
                     passed_over.push(PassedOver { name: candidate.name, error });
                 }
@@ -155,11 +158,20 @@ impl Replica {
         // Without hints the whole log is played; a pruned front or a hole in it is data loss.
         let whole = player(&FsmHints::empty(self.log.clone()));
         match (whole, passed_over.first()) {
-            (Ok(player), _) => Ok((player, passed_over)),
+            (Ok(player), _) => Ok(Plan { player, set: None, passed_over }),
             (Err(error), Some(first)) if error.kind() == ErrorKind::DataLoss => Err(first.error.clone()),
             (Err(error), _) => Err(error),
         }
     }
+}
+
+/// A play that is to begin.
+struct Plan {
+    player: Player,
+    /// The hints, by the name of the stored set; `None` where the whole log is played.
+    set: Option<String>,
+    /// Sets that are newer, and were passed over.
+    passed_over: Vec<PassedOver>,
 }
 
 /// Tells whether other hints may be played where these cannot.

@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
-use super::{PassedOver, Primary, Replica};
+use super::{PassedOver, Plan, Primary, Replica, is_fault_of_hints};
 use crate::clock::Deadline;
 use crate::error::{Error, ErrorKind, Result};
 use crate::fsm::Position;
@@ -225,34 +225,57 @@ struct Work {
     shared: Arc<Shared>,
 }
 
+/// A play that came to nothing.
+struct Failure {
+    error: Error,
+    /// The head was not reached yet: the stored set by which it was played, if it was by one.
+    backfill: Option<Option<String>>,
+}
+
+impl From<Error> for Failure {
+    fn from(error: Error) -> Self {
+        Self { error, backfill: None }
+    }
+}
+
 impl Work {
     fn run(&self) -> Result<Outcome> {
-        let mut restarts = 0;
+        let (mut restarts, mut failed) = (0, Vec::new());
         loop {
-            let outcome = self.play();
-            let Err(error) = &outcome else { return outcome };
+            let failure = match self.play(&failed) {
+                Ok(outcome) => return Ok(outcome),
+                Err(failure) => failure,
+            };
+            let kind = failure.error.kind();
+            let goes_on = failure.backfill.is_some() || matches!(self.shared.lock().order, Order::Follow);
             // Bytes that were there when the play was planned may be pruned under it: begin with fresher hints.
-            let pruned = error.kind() == ErrorKind::DataLoss && restarts < RESTARTS_MAX;
-            if pruned && matches!(self.shared.lock().order, Order::Follow) {
+            if kind == ErrorKind::DataLoss && goes_on && restarts < RESTARTS_MAX {
                 restarts += 1;
+                continue;
+            }
+            if let Some(Some(name)) = failure.backfill.filter(|_| is_fault_of_hints(kind)) {
+                // Older hints lead to the same head, by other ranges.
+                failed.push(PassedOver { name, error: failure.error });
+                restarts = 0;
                 continue;
             }
             self.shared.update(|state| {
                 state.status.state = StandbyState::Failed;
-                state.status.failure = Some(error.clone());
+                state.status.failure = Some(failure.error.clone());
                 state.interrupter = None;
             });
-            return outcome;
+            return Err(failure.error);
         }
     }
 
-    fn play(&self) -> Result<Outcome> {
-        let (player, passed_over) = self.replica.plan(&self.directory)?;
+    fn play(&self, failed: &[PassedOver]) -> Result<Outcome, Failure> {
+        let Plan { player, set, passed_over } = self.replica.plan(&self.directory, failed)?;
         self.shared.update(|state| {
             state.status.state = StandbyState::Backfill;
             state.status.passed_over = passed_over;
         });
-        let mut follower = player.stopped_by(&self.shared.stop).follow()?;
+        let in_backfill = |error| Failure { error, backfill: Some(set) };
+        let mut follower = player.stopped_by(&self.shared.stop).follow().map_err(in_backfill)?;
         let interrupter = follower.interrupter();
         self.shared.update(|state| {
             state.status.state = StandbyState::Tail;
@@ -264,16 +287,16 @@ impl Work {
                 Order::Follow => {}
                 Order::Promote(author, deadline) => {
                     let journal = follower.journal();
-                    return follower.promote(author, deadline).map(|played| (played, journal));
+                    return Ok((follower.promote(author, deadline)?, journal));
                 }
                 Order::Stop => {
                     follower.abandon();
-                    return Err(Error::new(ErrorKind::Unavailable, "the standby was stopped"));
+                    return Err(Error::new(ErrorKind::Unavailable, "the standby was stopped").into());
                 }
             }
             if let Err(error) = self.follow(&mut follower) {
                 follower.abandon();
-                return Err(error);
+                return Err(error.into());
             }
         }
     }

@@ -135,7 +135,7 @@ fn hints_that_follow_a_pruned_front_need_nothing_of_it() {
             .collect();
         journal.prune(&front, soon()).unwrap();
         pruned += front.len();
-        let (_, passed_over) = world.shard().plan(Path::new("/two")).unwrap();
+        let passed_over = world.shard().plan(Path::new("/two"), &[]).unwrap().passed_over;
         assert!(passed_over.is_empty(), "round {round}: {passed_over:?}");
     }
     assert!(pruned > 10, "{pruned} fragments were pruned");
@@ -162,6 +162,31 @@ fn a_pruned_log_without_hints_is_data_loss_and_not_an_empty_directory() {
     assert_eq!(standby.status().state, StandbyState::Failed);
     assert_eq!(standby.promote(author(2), soon()).unwrap_err().kind(), ErrorKind::DataLoss);
     assert!(world.fs.metadata(Path::new("/two")).is_err(), "nothing is left of a play that failed");
+}
+
+#[test]
+fn hints_that_turn_out_to_be_wrong_are_passed_over_for_older_ones() {
+    let world = World::new();
+    let primary = world.primary("/one", 1);
+    write(&primary, "file", b"content");
+    primary.publish_hints(soon()).unwrap();
+    let mut wrong = world.hints.candidates(&log(), soon()).unwrap().remove(0).hints.unwrap();
+    primary.close(soon()).unwrap();
+    // Only the last operation that they name tells that they are of another history.
+    let end = wrong.files[0].segments.last_mut().unwrap();
+    end.end_checksum = end.end_checksum.map(|sum| crate::ids::Checksum::new(!sum.get()));
+    wrong.as_of.as_mut().unwrap().seq_no = crate::ids::SeqNo::new(1 << 30);
+    world.hints.store(&wrong, soon()).unwrap();
+
+    let standby = world.shard().standby(Path::new("/two")).unwrap();
+    standby.wait_for_tail(soon()).unwrap();
+    let passed_over = standby.status().passed_over;
+    assert_eq!(passed_over.len(), 1, "{passed_over:?}");
+    drop(standby.promote(author(2), soon()).unwrap());
+    assert_eq!(world.content("/two/file"), b"content");
+    // Promoted at once, it finishes that first.
+    drop(world.primary("/three", 3));
+    assert_eq!(world.content("/three/file"), b"content");
 }
 
 #[test]
@@ -255,7 +280,7 @@ fn a_standby_follows_past_a_hand_off_between_others() {
 fn following_tells_how_far_it_came_before_its_deadline() {
     let world = World::new();
     let primary = world.primary("/one", 1);
-    let (player, _) = world.shard().plan(Path::new("/two")).unwrap();
+    let player = world.shard().plan(Path::new("/two"), &[]).unwrap().player;
     let mut follower = player.follow().unwrap();
     let mut applied = 0;
     for round in 0..3_u8 {
@@ -340,7 +365,7 @@ fn waiting_at_the_head_of_a_journal_that_cannot_be_followed_takes_the_time_it_wa
     write(&primary, "file", b"first");
     let end = store_fragment(&world, Offset::ZERO);
     let shard = Replica { journals: stored(&world), ..world.shard() };
-    let (player, _) = shard.plan(Path::new("/two")).unwrap();
+    let player = shard.plan(Path::new("/two"), &[]).unwrap().player;
     let mut follower = player.follow().unwrap();
 
     let deadline = Deadline::after(Duration::from_millis(20));
