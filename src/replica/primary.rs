@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use super::{Replica, ReplicaOptions};
 use crate::clock::{Deadline, now};
-use crate::error::{Error, Result};
+use crate::error::{Error, ErrorKind, Result};
 use crate::hint_store::HintStore;
 use crate::ids::Author;
 use crate::journal::Journal;
@@ -59,12 +59,15 @@ struct Publisher {
     store: Arc<dyn HintStore>,
     options: ReplicaOptions,
     state: Mutex<Published>,
-    stopped: Condvar,
+    /// The thread is to stop, or has ended.
+    changed: Condvar,
 }
 
 #[derive(Debug, Default)]
 struct Published {
     stop: bool,
+    /// The thread has nothing more to do.
+    ended: bool,
     times: u64,
     /// Bytes that were recorded when hints were published last.
     at_bytes: u64,
@@ -102,7 +105,7 @@ impl Primary {
             store: replica.hints,
             options: replica.options,
             state: Mutex::default(),
-            stopped: Condvar::new(),
+            changed: Condvar::new(),
         });
         let thread = {
             let publisher = Arc::clone(&publisher);
@@ -165,27 +168,29 @@ impl Primary {
     /// Waits until everything is durable, and publishes hints a last time. The directory stays.
     ///
     /// # Errors
-    /// The failure of the recorder: something recorded may be lost. What the hint store says: then everything is
-    /// durable, and a successor reads more of the log than it would have to.
+    /// The failure of the recorder: something recorded may be lost. What the hint store says, or `Unavailable` where it
+    /// did not answer before `deadline`: then everything is durable, and a successor reads more of the log than it would
+    /// have to.
     pub fn close(mut self, deadline: Deadline) -> Result<()> {
-        self.stop();
+        self.publisher.stop();
+        // Nobody waits for it but until the deadline: it ends when the hint store lets it go.
+        drop(self.thread.take());
         self.barrier()?.wait(deadline)?;
-        self.publisher.publish(deadline)
-    }
-
-    fn stop(&mut self) {
-        self.publisher.lock().stop = true;
-        self.publisher.stopped.notify_all();
-        if let Some(thread) = self.thread.take() {
-            // What it could not publish is in its state.
-            drop(thread.join());
+        if !self.publisher.wait_for_end(deadline) {
+            return Err(Error::new(ErrorKind::Unavailable, "hints are still being stored")
+                .in_log(self.recorder().log()));
         }
+        self.publisher.publish(deadline)
     }
 }
 
 impl Drop for Primary {
     fn drop(&mut self) {
-        self.stop();
+        self.publisher.stop();
+        if let Some(thread) = self.thread.take() {
+            // What it could not publish is in its state.
+            drop(thread.join());
+        }
     }
 }
 
@@ -194,14 +199,32 @@ impl Publisher {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    fn stop(&self) {
+        self.lock().stop = true;
+        self.changed.notify_all();
+    }
+
+    /// Waits for the end of the thread; false once `deadline` has passed.
+    fn wait_for_end(&self, deadline: Deadline) -> bool {
+        let mut state = self.lock();
+        while !state.ended && !deadline.has_passed() {
+            let waited = self.changed.wait_timeout(state, deadline.remaining());
+            state = waited.unwrap_or_else(PoisonError::into_inner).0;
+        }
+        state.ended
+    }
+
     fn run(&self) {
         let mut last = now();
         loop {
-            let state = self.lock();
+            let mut state = self.lock();
             if state.stop {
+                state.ended = true;
+                drop(state);
+                self.changed.notify_all();
                 return;
             }
-            let waited = self.stopped.wait_timeout(state, TICK);
+            let waited = self.changed.wait_timeout(state, TICK);
             let state = waited.unwrap_or_else(PoisonError::into_inner).0;
             let recorded = self.recorder.counters().bytes_recorded.saturating_sub(state.at_bytes);
             let due = recorded >= self.options.publish_bytes || last.elapsed() >= self.options.publish_every;

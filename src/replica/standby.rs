@@ -228,13 +228,15 @@ struct Work {
 /// A play that came to nothing.
 struct Failure {
     error: Error,
-    /// The head was not reached yet: the stored set by which it was played, if it was by one.
-    backfill: Option<Option<String>>,
+    /// The head was not reached.
+    in_backfill: bool,
+    /// The stored set by which it was played, where it did not reach the head by one.
+    set: Option<String>,
 }
 
 impl From<Error> for Failure {
     fn from(error: Error) -> Self {
-        Self { error, backfill: None }
+        Self { error, in_backfill: false, set: None }
     }
 }
 
@@ -242,29 +244,29 @@ impl Work {
     fn run(&self) -> Result<Outcome> {
         let (mut restarts, mut failed) = (0, Vec::new());
         loop {
-            let failure = match self.play(&failed) {
+            let Failure { error, in_backfill, set } = match self.play(&failed) {
                 Ok(outcome) => return Ok(outcome),
                 Err(failure) => failure,
             };
-            let kind = failure.error.kind();
-            let goes_on = failure.backfill.is_some() || matches!(self.shared.lock().order, Order::Follow);
+            let kind = error.kind();
+            let goes_on = in_backfill || matches!(self.shared.lock().order, Order::Follow);
             // Bytes that were there when the play was planned may be pruned under it: begin with fresher hints.
             if kind == ErrorKind::DataLoss && goes_on && restarts < RESTARTS_MAX {
                 restarts += 1;
                 continue;
             }
-            if let Some(Some(name)) = failure.backfill.filter(|_| is_fault_of_hints(kind)) {
+            if let Some(name) = set.filter(|_| is_fault_of_hints(kind)) {
                 // Older hints lead to the same head, by other ranges.
-                failed.push(PassedOver { name, error: failure.error });
+                failed.push(PassedOver { name, error });
                 restarts = 0;
                 continue;
             }
             self.shared.update(|state| {
                 state.status.state = StandbyState::Failed;
-                state.status.failure = Some(failure.error.clone());
+                state.status.failure = Some(error.clone());
                 state.interrupter = None;
             });
-            return Err(failure.error);
+            return Err(error);
         }
     }
 
@@ -274,7 +276,7 @@ impl Work {
             state.status.state = StandbyState::Backfill;
             state.status.passed_over = passed_over;
         });
-        let in_backfill = |error| Failure { error, backfill: Some(set) };
+        let in_backfill = |error| Failure { error, in_backfill: true, set };
         let mut follower = player.stopped_by(&self.shared.stop).follow().map_err(in_backfill)?;
         let interrupter = follower.interrupter();
         self.shared.update(|state| {

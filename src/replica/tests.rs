@@ -3,14 +3,15 @@
 //! Method: replicas in memory, one log, one hint store; each test is one story.
 
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, mpsc};
 use std::time::Duration;
 
 use sha1::{Digest, Sha1};
 
 use super::*;
 use crate::fsm::Fsm;
-use crate::hint_store::{DirectoryHints, MemoryHints};
+use crate::hint_store::{Candidate, DirectoryHints, MemoryHints};
 use crate::ids::{Author, Offset};
 use crate::journal::{
     Codec, FaultyJournals, FileJournalOptions, FileJournals, FragmentJournals, FragmentName, MemoryJournals,
@@ -18,6 +19,7 @@ use crate::journal::{
 };
 use crate::player::Tail;
 use crate::recorder::{Recorder, RecorderOptions};
+use crate::sync::Mutex;
 use crate::vfs::{FileKind, MemoryFs, OpenMode, create_dir_all_synced};
 
 struct World {
@@ -459,7 +461,7 @@ impl Journals for Counted {
         &self,
         name: &JournalName,
     ) -> Result<Arc<dyn crate::journal::Journal>, crate::journal::JournalError> {
-        self.opened.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+        self.opened.fetch_add(1, Ordering::Relaxed);
         self.inner.open(name)
     }
 
@@ -475,5 +477,47 @@ fn a_primary_records_into_the_journal_that_its_standby_followed() {
     let shard = Replica::new(journals, log(), world.hints.clone(), Arc::new(world.fs.clone()));
     let primary = shard.standby(Path::new("/one")).unwrap().promote(author(1), soon()).unwrap();
     write(&primary, "file", b"acknowledged");
-    assert_eq!(counted.opened.load(std::sync::atomic::Ordering::Relaxed), 1);
+    assert_eq!(counted.opened.load(Ordering::Relaxed), 1);
+}
+
+/// A store that takes no set before it is told to.
+#[derive(Debug)]
+struct Held {
+    entered: mpsc::Sender<()>,
+    go_on: Mutex<mpsc::Receiver<()>>,
+    stored: AtomicBool,
+}
+
+impl HintStore for Held {
+    fn candidates(&self, _log: &JournalName, _deadline: Deadline) -> Result<Vec<Candidate>> {
+        Ok(Vec::new())
+    }
+
+    fn store(&self, _hints: &FsmHints, _deadline: Deadline) -> Result<()> {
+        self.entered.send(()).unwrap();
+        // An error says that it may go on.
+        self.go_on.lock().unwrap().recv().unwrap_or_default();
+        self.stored.store(true, Ordering::SeqCst);
+        Ok(())
+    }
+}
+
+#[test]
+fn closing_waits_for_hints_that_are_being_stored_no_longer_than_its_deadline() {
+    let world = World::new();
+    let (entered, was_entered) = mpsc::channel();
+    let (go, go_on) = mpsc::channel();
+    let store = Arc::new(Held { entered, go_on: Mutex::new(go_on), stored: AtomicBool::new(false) });
+    let options = ReplicaOptions { publish_bytes: 1, ..ReplicaOptions::default() };
+    let shard = Replica { hints: Arc::clone(&store) as Arc<dyn HintStore>, ..world.shard() }.options(options);
+    let primary = shard.standby(Path::new("/one")).unwrap().promote(author(1), soon()).unwrap();
+    write(&primary, "file", b"content");
+    was_entered.recv().unwrap();
+
+    let refused = primary.close(Deadline::after(Duration::from_millis(10))).unwrap_err();
+    assert_eq!(refused.kind(), ErrorKind::Unavailable);
+    assert!(!store.stored.load(Ordering::SeqCst), "it did not wait for the store");
+    drop(go);
+    drop(world.primary("/two", 2));
+    assert_eq!(world.content("/two/file"), b"content", "everything is durable");
 }
