@@ -63,8 +63,17 @@ fn bytes_that_are_no_text_are_read_as_replacement_characters() {
 #[test]
 fn values_of_another_type_trailing_bytes_and_deep_nesting_are_refused() {
     let deep = format!("{{\"live_nodes\":{}", "[".repeat(100_000));
-    for json in ["{", "{}x", "{\"log\":1}", "{\"live_nodes\":{}}", "{\"live_nodes\":[[]]}", &deep] {
-        assert!(decode(json.as_bytes()).is_err(), "{json:.40}");
+    for (json, expected) in [
+        ("{", "EOF while parsing an object"),
+        ("{}x", "trailing characters"),
+        ("7", "expected an object"),
+        ("{\"log\":1}", "expected a string"),
+        ("{\"live_nodes\":{}}", "expected an array of objects"),
+        ("{\"live_nodes\":[[]]}", "expected an object"),
+        (&deep, "expected an object"),
+    ] {
+        let error = decode(json.as_bytes()).unwrap_err().to_string();
+        assert!(error.contains(expected), "{json:.40}: {error}");
     }
     let deep = format!("{{\"x\":{}{}}}", "[".repeat(100_000), "]".repeat(100_000));
     assert!(decode(deep.as_bytes()).is_ok(), "what is skipped may nest at will");
