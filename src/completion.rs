@@ -2,12 +2,13 @@
 //!
 //! *Invariants.* A completion resolves exactly once. A [`Completer`] that is dropped unresolved resolves its
 //! completion with [`Abandoned`], so that nobody waits for work that has gone. Callbacks run on the thread
-//! that resolves, outside every lock of this module.
+//! that resolves, outside every lock of this module; one that panics does not end that thread.
 //!
 //! *Does not* run anything: no executor, no thread.
 
 use std::fmt;
 use std::future::Future;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::Pin;
 use std::sync::{Arc, PoisonError};
 use std::task::{Context, Poll, Waker};
@@ -97,6 +98,9 @@ impl<T, E> Completion<T, E> {
     }
 
     /// Calls `callback` with the result: now if it is there, otherwise on the thread that resolves it.
+    ///
+    /// That thread serves others, so that a callback should be short. A panic in it ends the callback alone, and is told
+    /// by the hook for panics only.
     pub fn on_ready(self, callback: impl FnOnce(Result<T, E>) + Send + 'static) {
         let mut state = self.shared.lock();
         match std::mem::replace(&mut *state, State::Taken) {
@@ -123,7 +127,8 @@ impl<T, E: From<Abandoned>> Completer<T, E> {
         match std::mem::replace(&mut *state, State::Taken) {
             State::Hooked(callback) => {
                 drop(state);
-                callback(result);
+                // What it has left half-done is its owner's: nothing of this module or of the resolver is.
+                drop(catch_unwind(AssertUnwindSafe(|| callback(result))));
             }
             State::Pending(waker) => {
                 *state = State::Resolved(result);
@@ -215,5 +220,15 @@ mod tests {
         completer.resolve(Ok(1));
         Completion::resolved(Ok(2)).on_ready(move |result| sender.send(result).unwrap());
         assert_eq!(receiver.iter().collect::<Vec<_>>(), vec![Ok(1), Ok(2)]);
+    }
+
+    #[test]
+    fn a_callback_that_panics_does_not_end_the_thread_that_resolves() {
+        let (completer, pending) = completion::<u32, Abandoned>();
+        pending.on_ready(|result| panic!("{result:?}"));
+        completer.resolve(Ok(1));
+        let (completer, pending) = completion::<u32, Abandoned>();
+        pending.on_ready(|result| panic!("{result:?}"));
+        drop(completer);
     }
 }
