@@ -212,14 +212,15 @@ fn one_of_racing_appends_wins_each_head(case: &Case) -> Outcome {
 }
 
 fn concurrent_appends_are_never_interleaved(case: &Case) -> Outcome {
+    const APPENDS: usize = 40;
     if !case.can.append {
         return refuses_appends(case);
     }
     let all = Mutex::new(Vec::new());
     in_threads(|racer| {
         let mut at = None;
-        let mut done = 0;
-        while done < 40 {
+        let (mut done, mut refused) = (0, 0);
+        while done < APPENDS {
             let content = noise((racer * 1000 + done) as u64, 1 + (racer * 389 + done * 101) % 3000);
             let mut append = Append::new(content.clone());
             // Two of the four name where they append, and follow the head they are told of.
@@ -231,7 +232,11 @@ fn concurrent_appends_are_never_interleaved(case: &Case) -> Outcome {
                     let mut all = all.lock().unwrap_or_else(PoisonError::into_inner);
                     all.push((appended.begin, appended.end, content));
                 }
-                Err(JournalError::WrongOffset { head, .. }) => at = Some(head),
+                Err(JournalError::WrongOffset { head, .. }) => {
+                    at = Some(head);
+                    refused += 1;
+                    assert!(refused <= RACERS * APPENDS, "refused more often than others moved the head");
+                }
                 Err(other) => fail(other),
             }
         }
