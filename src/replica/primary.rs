@@ -11,6 +11,7 @@ use std::time::Duration;
 
 use super::{Replica, ReplicaOptions};
 use crate::clock::{Deadline, now};
+use crate::completion::{Abandoned, Completion, completion};
 use crate::error::{Error, ErrorKind, Result};
 use crate::hint_store::HintStore;
 use crate::ids::Author;
@@ -34,6 +35,8 @@ pub struct Primary {
     warnings: Vec<Warning>,
     publisher: Arc<Publisher>,
     thread: Option<JoinHandle<()>>,
+    /// The thread has nothing more to do, however that came.
+    ended: Completion<(), Abandoned>,
 }
 
 /// What a primary has done.
@@ -59,15 +62,12 @@ struct Publisher {
     store: Arc<dyn HintStore>,
     options: ReplicaOptions,
     state: Mutex<Published>,
-    /// The thread is to stop, or has ended.
-    changed: Condvar,
+    stopped: Condvar,
 }
 
 #[derive(Debug, Default)]
 struct Published {
     stop: bool,
-    /// The thread has nothing more to do.
-    ended: bool,
     times: u64,
     /// Bytes that were recorded when hints were published last.
     at_bytes: u64,
@@ -105,15 +105,20 @@ impl Primary {
             store: replica.hints,
             options: replica.options,
             state: Mutex::default(),
-            changed: Condvar::new(),
+            stopped: Condvar::new(),
         });
+        let (completer, ended) = completion();
         let thread = {
             let publisher = Arc::clone(&publisher);
+            let work = move || {
+                publisher.run();
+                completer.resolve(Ok(()));
+            };
             let builder = thread::Builder::new().name("recoverylog-hints".into());
-            builder.spawn(move || publisher.run()).map_err(|e| Error::io("starting a thread failed", e))?
+            builder.spawn(work).map_err(|e| Error::io("starting a thread failed", e))?
         };
         let (directory, warnings) = (directory.to_owned(), played.warnings);
-        Ok(Self { fs, directory, warnings, publisher, thread: Some(thread) })
+        Ok(Self { fs, directory, warnings, publisher, thread: Some(thread), ended })
     }
 
     /// Returns the file system whose changes below [`Primary::directory`] are recorded.
@@ -176,7 +181,7 @@ impl Primary {
         // Nobody waits for it but until the deadline: it ends when the hint store lets it go.
         drop(self.thread.take());
         self.barrier()?.wait(deadline)?;
-        if !self.publisher.wait_for_end(deadline) {
+        if self.ended.wait(deadline).is_none() {
             return Err(Error::new(ErrorKind::Unavailable, "hints are still being stored")
                 .in_log(self.recorder().log()));
         }
@@ -201,30 +206,17 @@ impl Publisher {
 
     fn stop(&self) {
         self.lock().stop = true;
-        self.changed.notify_all();
-    }
-
-    /// Waits for the end of the thread; false once `deadline` has passed.
-    fn wait_for_end(&self, deadline: Deadline) -> bool {
-        let mut state = self.lock();
-        while !state.ended && !deadline.has_passed() {
-            let waited = self.changed.wait_timeout(state, deadline.remaining());
-            state = waited.unwrap_or_else(PoisonError::into_inner).0;
-        }
-        state.ended
+        self.stopped.notify_all();
     }
 
     fn run(&self) {
         let mut last = now();
         loop {
-            let mut state = self.lock();
+            let state = self.lock();
             if state.stop {
-                state.ended = true;
-                drop(state);
-                self.changed.notify_all();
                 return;
             }
-            let waited = self.changed.wait_timeout(state, TICK);
+            let waited = self.stopped.wait_timeout(state, TICK);
             let state = waited.unwrap_or_else(PoisonError::into_inner).0;
             let recorded = self.recorder.counters().bytes_recorded.saturating_sub(state.at_bytes);
             let due = recorded >= self.options.publish_bytes || last.elapsed() >= self.options.publish_every;
