@@ -16,14 +16,7 @@ impl History {
     }
 
     fn push(&mut self, author: u32, body: OpBody) {
-        let op = RecordedOp {
-            seq_no: self.fsm.next_seq_no(),
-            checksum: self.fsm.next_checksum(),
-            author: Author::new(author),
-            body,
-            payload: None,
-            mark: None,
-        };
+        let op = self.next(author, body);
         apply(&mut self.fsm, &self.log, &op).unwrap();
         self.ops.push(op);
     }
@@ -298,8 +291,7 @@ fn a_file_that_the_hints_do_not_name_is_dead_while_hinted_segments_remain() {
     history.push(7, create("/a"));
     history.push(7, create("/dead"));
     history.push(7, write(1));
-    let before = history.fsm.hints(&history.log);
-    let mut hints = before.clone();
+    let mut hints = history.fsm.hints(&history.log);
     hints.files.truncate(1);
     let exact = history.replay(&hints, FsmOptions::default());
     assert_eq!(exact.links().map(|(_, fnode)| fnode).collect::<Vec<_>>(), [fnode(1)]);
