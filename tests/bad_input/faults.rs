@@ -128,6 +128,7 @@ fn a_restore_that_fails_anywhere_leaves_everything_as_it_was() {
             }
             fs.heal();
         }
+        println!("{} points, {failed} failed", changes * FAULTS.len() as u64);
         assert!(failed > changes * 2, "{failed} of {changes}");
     }
 }
@@ -172,6 +173,7 @@ fn a_restore_that_dies_anywhere_leaves_nothing_that_passes_for_a_tree() {
                 check_left(&fs.inner().crash_image(plan), &truth, false, &format!("{context}, {plan:?}"));
             }
         }
+        println!("{} points, {} images each", changes * 2, IMAGES.len() + 1);
     }
 }
 
@@ -266,6 +268,7 @@ fn a_recording_whose_journal_fails_anywhere_says_so_ever_after_and_loses_nothing
         let expected = |at: usize| b'a' + (at / 700) as u8;
         assert!(content.iter().enumerate().all(|(at, byte)| *byte == expected(at)), "{context}");
     }
+    println!("{} points, {stuck} failed", changes * FAULTS.len() as u64);
     assert!(stuck > 20, "{stuck}");
 }
 
@@ -314,4 +317,5 @@ fn a_hint_set_whose_storing_fails_anywhere_is_there_whole_or_not_and_hides_no_ot
             assert!(stored.is_err() || found[0] == Some(6), "{context}: {found:?}");
         }
     }
+    println!("{} points, {} images each", changes * 6, IMAGES.len() + 1);
 }

@@ -151,6 +151,7 @@ pub(super) fn a_crash_of_the_machine_at_any_change_loses_nothing_acknowledged() 
             check_and_go_on(&image, &told, &format!("crash at change {number} of {changes}, {plan:?}"));
         }
     }
+    println!("{changes} points, {} images each", PLANS.len());
 }
 
 #[test]
@@ -162,16 +163,19 @@ pub(super) fn the_death_of_the_process_at_any_change_loses_nothing_acknowledged(
         let told = run(&fs);
         check_and_go_on(fs.inner(), &told, &format!("death at change {number} of {changes}"));
     }
+    println!("{changes} points");
 }
 
 #[test]
 pub(super) fn a_crash_while_a_crash_is_recovered_from_loses_nothing() {
     let changes = changes_of_script();
+    let mut points = 0;
     for number in (0..changes).step_by(5) {
         let fs = Arc::new(Faulty::new(MemoryFs::new()));
         fs.inject(FaultPlan::At { number, fault: Fault::Crash });
         let told = run(&fs);
         for second in 0.. {
+            points += 1;
             let plan = CrashPlan::Seeded(number * 1000 + second);
             let recovering = Arc::new(Faulty::new(fs.inner().crash_image(plan)));
             recovering.inject(FaultPlan::At { number: second, fault: Fault::Crash });
@@ -187,6 +191,7 @@ pub(super) fn a_crash_while_a_crash_is_recovered_from_loses_nothing() {
             }
         }
     }
+    println!("{points} points, 2 images each");
 }
 
 #[test]
@@ -226,6 +231,7 @@ pub(super) fn a_failure_of_any_change_loses_nothing_and_a_wedge_is_seen_by_every
             }
         }
     }
+    println!("{} points", changes * faults.len() as u64);
     assert!(names_lost > 10, "flushes of folders were among the changes: {names_lost}");
     assert!(wedged > 50, "writes and flushes of commits were among the changes: {wedged}");
 }

@@ -99,6 +99,10 @@ fn a_flipped_bit_is_seen_in_the_next_boot() {
                 }
             }
         }
+        println!(
+            "flipped: {} refused, {} unharmed, {} an earlier state",
+            outcomes[0], outcomes[1], outcomes[2]
+        );
         assert!(outcomes[0] > 3000 && outcomes[1] > 100, "{outcomes:?}");
         // 500 bytes of content, and the record.
         assert_eq!(outcomes[2] > 500, !closed, "{outcomes:?}");
@@ -122,8 +126,10 @@ fn a_cut_tail_is_reported() {
 #[test]
 fn a_flipped_bit_is_seen_in_the_same_boot() {
     let Small { fs, states } = small(false);
+    let mut flipped = 0;
     for (path, _) in files(&fs) {
         for at in places(&read_all(&fs, &path)) {
+            flipped += 1;
             let Small { fs, .. } = small(false);
             flip(&fs, &path, at);
             if let Some(found) = look(&fs) {
@@ -131,6 +137,7 @@ fn a_flipped_bit_is_seen_in_the_same_boot() {
             }
         }
     }
+    println!("flipped: {flipped}");
 }
 
 #[test]
@@ -148,6 +155,7 @@ fn an_open_file_that_is_cut_anywhere_is_corrupt() {
         }
         assert_eq!(look(fs).unwrap(), states[4]);
     }
+    println!("cut: {}", len * 2);
 }
 
 #[test]
