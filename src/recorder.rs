@@ -162,7 +162,9 @@ impl Recorder {
     /// [`ErrorKind::Invalid`] also where `to` is not a property; see [`RecorderOptions::property_paths`].
     pub fn rename_to_property(&self, from: &LogPath, to: &LogPath, content: Bytes) -> Result<()> {
         self.checked(&[to])?;
-        let reserved = self.reserve(FRAME_CREDIT_BYTES + content.len() as u64)?;
+        // The name of the file goes with an operation of its own.
+        let bytes = from.as_bytes().len() + to.as_bytes().len() + content.len();
+        let reserved = self.reserve(2 * FRAME_CREDIT_BYTES + bytes as u64)?;
         self.transaction(reserved, |tx| {
             if !tx.is_property(to) {
                 return Err(Error::new(ErrorKind::Invalid, format!("{to} is not a property")));

@@ -145,12 +145,18 @@ mod tests {
     fn a_waiter_is_woken_by_credit_and_by_the_end() {
         let credit = Arc::new(Credit::new(10));
         assert_eq!(credit.take(1, Deadline::passed), Ok(1));
-        let waiter = Arc::clone(&credit);
-        let waiting = std::thread::Builder::new().spawn(move || waiter.take(10, soon)).unwrap();
+        let wait = || {
+            let waiter = Arc::clone(&credit);
+            let waiting = std::thread::Builder::new().spawn(move || waiter.take(10, soon)).unwrap();
+            while credit.waiters.load(Ordering::SeqCst) == 0 {
+                std::thread::yield_now();
+            }
+            waiting
+        };
+        let waiting = wait();
         credit.give(1);
         assert_eq!(waiting.join().unwrap(), Ok(10));
-        let waiter = Arc::clone(&credit);
-        let waiting = std::thread::Builder::new().spawn(move || waiter.take(10, soon)).unwrap();
+        let waiting = wait();
         credit.close();
         assert_eq!(waiting.join().unwrap(), Err(Refused::Closed));
     }

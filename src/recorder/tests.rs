@@ -59,6 +59,10 @@ pub(crate) enum Fault {
     Hold,
     /// Nobody ever answers for it, and it does not commit.
     Abandon,
+    /// It commits behind other bytes, wherever it was to be, and the reply says so.
+    Misplace,
+    /// The journal takes no more appends.
+    Refuse,
 }
 
 /// A journal whose appends go wrong as they are told to, in order.
@@ -137,6 +141,14 @@ impl Journal for Flaky {
                 held
             }
             Fault::Abandon => completion().1,
+            Fault::Misplace => {
+                self.inner.append(Append::new("junk"), soon()).unwrap();
+                self.inner.submit(Append { at: None, ..append })
+            }
+            Fault::Refuse => {
+                let what = "a test".into();
+                Completion::resolved(Err(JournalError::NotAllowed { journal: log_name(), what }))
+            }
         }
     }
 

@@ -68,6 +68,31 @@ fn an_append_of_an_abandoned_journal_thread_is_resent() {
 }
 
 #[test]
+fn an_append_that_went_elsewhere_than_it_was_to_is_found_there() {
+    for faults in
+        [&[Fault::Misplace][..], &[Fault::Delay, Fault::Misplace], &[Fault::Misplace, Fault::Misplace]]
+    {
+        let journal = Flaky::new(faults.iter().copied());
+        let recorder = record(&journal);
+        recorder.create(&path("/a")).unwrap();
+        recorder.barrier().unwrap().wait(soon()).unwrap();
+        recorder.create(&path("/b")).unwrap();
+        assert_log_is_history(&journal, &recorder);
+    }
+}
+
+#[test]
+fn a_journal_that_takes_no_more_appends_ends_the_recorder_at_once_and_says_why() {
+    for faults in [&[Fault::Refuse][..], &[Fault::Delay, Fault::Refuse]] {
+        let journal = Flaky::new(faults.iter().copied());
+        let recorder = record(&journal);
+        recorder.create(&path("/a")).unwrap();
+        let error = assert_fails_for_good(&recorder, ErrorKind::Invalid);
+        assert!(error.to_string().contains("a test"), "{error}");
+    }
+}
+
+#[test]
 fn a_duplicate_where_offset_zero_cannot_be_named_is_passed_over() {
     let mut journal = Flaky::new([Fault::Delay]);
     Arc::get_mut(&mut journal).unwrap().capabilities.at_zero = false;

@@ -57,6 +57,30 @@ fn a_barrier_vouches_for_what_was_recorded_before_it_and_holds_nothing_up() {
 }
 
 #[test]
+fn a_barrier_knows_whether_it_is_resolved_before_and_after_it_was_waited_for() {
+    let journal = Flaky::new([Fault::Hold]);
+    let recorder = record(&journal);
+    recorder.no_op().unwrap();
+    let mut barrier = recorder.barrier().unwrap();
+    assert!(!barrier.is_resolved());
+    assert_eq!(barrier.wait(Deadline::passed()).unwrap_err().kind(), ErrorKind::Unavailable);
+    journal.release();
+    assert!(barrier.is_resolved());
+    barrier.wait(soon()).unwrap();
+    assert!(barrier.is_resolved());
+    assert!(format!("{recorder:?}").contains("acme/orders"));
+}
+
+#[test]
+fn the_memory_of_a_batch_is_used_again_where_the_journal_has_let_go_of_it() {
+    let content = Bytes::from(vec![7; 100]);
+    let kept = content.clone();
+    assert_eq!(batch::reclaim(content), None);
+    let again = batch::reclaim(kept).unwrap();
+    assert!(again.is_empty() && again.capacity() >= 100, "{}", again.capacity());
+}
+
+#[test]
 fn a_barrier_is_a_future_and_calls_back() {
     let journal = Flaky::new([Fault::Hold]);
     let recorder = record(&journal);
@@ -146,8 +170,85 @@ fn refused_requests_record_nothing_and_are_not_failures() {
         assert_eq!(outcome.unwrap_err().kind(), ErrorKind::Invalid);
     }
     assert_eq!(recorder.counters(), before);
+    durable(&recorder);
+    assert_eq!(recorder.credit_bytes(), 16 << 20, "credit for what was refused is given back");
     recorder.create(&path("/alive")).unwrap();
     assert_log_is_history(&journal, &recorder);
+}
+
+#[test]
+fn a_transaction_that_fails_midway_ends_the_recorder_and_one_that_recorded_nothing_does_not() {
+    let journal = Flaky::new([]);
+    let recorder = record(&journal);
+    let give_up = |ops: i32| {
+        let reserved = recorder.reserve_ops(&[]).unwrap();
+        recorder.transaction(reserved, |tx| -> Result<()> {
+            (0..ops).try_for_each(|_| tx.no_op(None))?;
+            Err(Error::new(ErrorKind::Invalid, "a test gave up"))
+        })
+    };
+    give_up(0).unwrap_err();
+    assert!(recorder.failure().is_none());
+    recorder.no_op().unwrap();
+    give_up(2).unwrap_err();
+    assert!(recorder.failure().unwrap().to_string().contains("a test gave up"));
+    assert_fails_for_good(&recorder, ErrorKind::Invalid);
+}
+
+#[test]
+fn credit_covers_what_is_on_its_way_and_not_much_more() {
+    const MAX: u64 = 16 << 20;
+    let long = |name: &str| path(&format!("/{}", name.repeat(225)).repeat(4));
+    let call = |name: &str, recorder: &Recorder, fnode: Fnode| match name {
+        "no-op" => recorder.no_op(),
+        "create" => recorder.create(&long("c")).map(drop),
+        "create over" => recorder.create(&long("b")).map(drop),
+        "rename over" => recorder.rename(&long("a"), &long("b")),
+        "link over" => recorder.link(fnode, &long("b")),
+        "write nothing" => recorder.write(fnode, 0, b""),
+        "write" => recorder.write(fnode, 0, &[1; 3000]),
+        "empty property" => recorder.rename_to_property(&long("a"), &path("/IDENTITY"), Bytes::new()),
+        _ => recorder.rename_to_property(&long("a"), &path("/IDENTITY"), Bytes::from_static(&[1; 100])),
+    };
+    for name in [
+        "no-op",
+        "create",
+        "create over",
+        "rename over",
+        "link over",
+        "write nothing",
+        "write",
+        "empty property",
+        "property",
+    ] {
+        let journal = Flaky::new([Fault::None; 2].into_iter().chain([Fault::Hold]));
+        let options = options().property_paths(vec![path("/IDENTITY")]);
+        let shared = Arc::clone(&journal);
+        let recorder = Recorder::new(shared, Fsm::new(log_name()), Offset::ZERO, author(A), options).unwrap();
+        let fnode = recorder.create(&long("a")).unwrap();
+        recorder.create(&long("b")).unwrap();
+        assert_eq!(recorder.credit_bytes(), MAX);
+        call(name, &recorder, fnode).unwrap();
+        let (taken, bytes) = (MAX - recorder.credit_bytes(), recorder.counters().bytes_in_flight());
+        // How many operations there will be, and so how often a name is repeated, is not known before.
+        assert!((bytes..=2 * bytes + 200).contains(&taken), "{name}: {taken} for {bytes}");
+        journal.release();
+        assert_log_is_history(&journal, &recorder);
+    }
+}
+
+#[test]
+fn counters_tell_what_was_recorded_byte_by_byte() {
+    let journal = Flaky::new([]);
+    let recorder = record(&journal);
+    let fnode = recorder.create(&path("/a")).unwrap();
+    for round in 1..=3 {
+        recorder.write(fnode, 0, &[round; 500]).unwrap();
+    }
+    let end = durable(&recorder);
+    let counters = recorder.counters();
+    assert_eq!((counters.ops_recorded, counters.ops_durable), (4, 4));
+    assert_eq!((counters.bytes_recorded, counters.bytes_durable), (end.offset.get(), end.offset.get()));
 }
 
 #[test]
@@ -186,11 +287,15 @@ fn a_property_is_only_replaced_whole() {
         assert_eq!(error.kind(), ErrorKind::Invalid);
         assert!(error.to_string().contains("/IDENTITY"), "{error}");
     }
+    assert!(recorder.is_property(&path("/IDENTITY")) && !recorder.is_property(&path("/tmp")));
     recorder.rename_to_property(&path("/tmp"), &path("/IDENTITY"), Bytes::from_static(b"me")).unwrap();
     assert_log_is_history(&journal, &recorder);
     let fsm = replay(&journal.inner);
     assert_eq!(fsm.property(&path("/IDENTITY")).unwrap(), "me");
     assert_eq!(fsm.live_files(), 0);
+    // What is a property of the history needs no naming.
+    let next = take_over(&journal, B);
+    assert!(next.is_property(&path("/IDENTITY")) && !next.is_property(&path("/tmp")));
 }
 
 #[test]
