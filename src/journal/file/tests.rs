@@ -6,6 +6,7 @@ mod crash;
 mod damage;
 #[cfg(recoverylog_planted)]
 mod planted;
+mod reading;
 #[cfg(recoverylog_shuttle)]
 mod schedules;
 mod stopped;
