@@ -147,3 +147,47 @@ fn judge(
 pub(super) fn register_bytes(after: &RegisterSet, before: &RegisterSet) -> usize {
     if after == before { 0 } else { layout::register_bytes(after) }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+    use std::sync::Arc;
+
+    use super::*;
+    use crate::completion::completion;
+    use crate::ids::JournalName;
+    use crate::vfs::MemoryFs;
+
+    /// Tells how many appends of `bytes` bytes each go into one group.
+    fn taken(bytes: u64, room: u64) -> (usize, Option<u64>) {
+        let place =
+            Place::new(Arc::new(MemoryFs::new()), Path::new("/"), &JournalName::new("acme/orders").unwrap());
+        let pending = || {
+            let (completer, completion) = completion();
+            // Nobody waits for it.
+            drop(completion);
+            Pending { append: Append::new(vec![7; bytes as usize]), completer }
+        };
+        let queue = (0..5).map(|_| pending()).collect();
+        let head = Head::new(Offset::ZERO, RegisterSet::default());
+        let mark = Mark { len: 0, slot: 0, digest: [0; 16], registers: RegisterSet::default() };
+        let group = Group::plan(&place, &queue, &head, &mark, Geometry::for_content(room));
+        assert_eq!(group.bytes, bytes * group.taken() as u64);
+        (group.taken(), group.needs_room)
+    }
+
+    #[test]
+    fn a_group_ends_before_it_would_be_too_large_and_one_append_may_be() {
+        let room = 100 << 20;
+        assert_eq!(taken(1, room), (5, None));
+        assert_eq!(taken(GROUP_BYTES / 2, room), (2, None));
+        assert_eq!(taken(GROUP_BYTES / 2 + 1, room), (1, None));
+        assert_eq!(taken(GROUP_BYTES + 1, room), (1, None));
+    }
+
+    #[test]
+    fn a_group_ends_where_the_file_has_no_room_and_says_so_where_that_is_at_its_first_append() {
+        assert_eq!(taken(2000, 4096), (2, None));
+        assert_eq!(taken(5000, 4096), (0, Some(5000)));
+    }
+}

@@ -190,6 +190,22 @@ fn a_holder_of_the_lock_that_stands_still_is_superseded_and_what_it_writes_later
 }
 
 #[test]
+fn a_holder_of_the_lock_that_is_not_late_is_waited_for() {
+    let fs = MemoryFs::new();
+    let mut patient = options(4096, false);
+    patient.patience = Duration::from_secs(20);
+    let place: Arc<dyn FileSystem> = Arc::new(fs.clone());
+    let journal = FileJournals::open_on(place, ROOT, patient).unwrap().open_file(&name()).unwrap();
+    let holder = fs.open(&open_path(1), OpenMode::ReadWrite).unwrap();
+    assert!(holder.try_lock(LockMode::Exclusive).unwrap());
+    let mut waiting = journal.submit(Append::new("after"));
+    assert!(waiting.wait(Deadline::after(Duration::from_millis(50))).is_none());
+    holder.unlock().unwrap();
+    assert_eq!(waiting.wait(soon()).unwrap().unwrap().begin, Offset::ZERO);
+    assert_eq!(state_files(&fs), ["0000000000000001.open", "head", "lock"]);
+}
+
+#[test]
 fn a_reader_of_a_superseded_file_goes_on_in_the_next_one() {
     let fs = MemoryFs::new();
     let journal = open_on(&fs, 4096);

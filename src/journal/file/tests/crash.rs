@@ -4,7 +4,7 @@
 //! by a failure of the call. Whatever is left must open, hold what was acknowledged, and take appends.
 
 use super::*;
-use crate::vfs::{Fault, FaultPlan, FaultyFs, File};
+use crate::vfs::{Effect, Fault, FaultPlan, FaultyFs, File};
 
 const FRAGMENT_BYTES: u64 = 4096;
 const PLANS: [CrashPlan; 6] = [
@@ -234,4 +234,42 @@ pub(super) fn a_failure_of_any_change_loses_nothing_and_a_wedge_is_seen_by_every
     println!("{} points", changes * faults.len() as u64);
     assert!(names_lost > 10, "flushes of folders were among the changes: {names_lost}");
     assert!(wedged > 50, "writes and flushes of commits were among the changes: {wedged}");
+}
+
+#[test]
+fn space_that_cannot_be_reserved_matters_only_where_there_is_none() {
+    for (kind, works) in [(io::ErrorKind::Unsupported, true), (io::ErrorKind::StorageFull, false)] {
+        let fs = Arc::new(Faulty::new(MemoryFs::new()));
+        let journal = open_faulty(&fs).unwrap();
+        append(&journal, b"one").unwrap();
+        fs.inject(FaultPlan::Nth { effect: Effect::Allocate, number: 0, fault: Fault::Fail(kind) });
+        let second = append(&journal, &[2; 4096]);
+        assert_eq!(second.is_ok(), works, "{second:?}");
+        assert!(works || matches!(second, Err(JournalError::Io { .. })), "{second:?}");
+        // A full disk may have room again.
+        append(&journal, b"three").unwrap();
+        let len = 8 + if works { 4096 } else { 0 };
+        assert_eq!(content(&journal).unwrap().len(), len);
+    }
+}
+
+#[test]
+fn after_a_failed_flush_of_a_folder_no_handle_acknowledges_anything_in_this_boot() {
+    let fs = Arc::new(Faulty::new(MemoryFs::new()));
+    let (failing, bystander) = (open_faulty(&fs).unwrap(), open_faulty(&fs).unwrap());
+    append(&failing, &[1; 4096]).unwrap();
+    let fault = Fault::Fail(io::ErrorKind::Other);
+    fs.inject(FaultPlan::Nth { effect: Effect::SyncDir, number: 0, fault });
+    // The next append needs another file, whose name cannot be made durable.
+    append(&failing, b"next").unwrap_err();
+    fs.heal();
+    for journal in [&failing, &bystander] {
+        for _ in 0..2 {
+            assert!(matches!(append(journal, b"x"), Err(JournalError::Wedged { .. })));
+        }
+    }
+    assert!(matches!(open_faulty(&fs), Err(JournalError::Wedged { .. })));
+    let next_boot = open_on(&fs.inner().crash_image(CrashPlan::DropUnsynced), FRAGMENT_BYTES);
+    assert_eq!(content(&next_boot).unwrap(), [1; 4096]);
+    append(&next_boot, b"next").unwrap();
 }

@@ -2,6 +2,7 @@
 //! Method: folders with strangers in them, heads that cannot be mapped, and a writer that goes on beside the reader.
 
 use super::*;
+use crate::journal::Capabilities;
 use crate::vfs::{Effect, Fault, FaultPlan, FaultyFs};
 
 fn state() -> PathBuf {
@@ -82,6 +83,7 @@ fn a_reader_of_this_boot_follows_from_the_start() {
     let writing = open_on(&fs, 4096);
     append(&writing, b"one").unwrap();
     let reading = FileJournals::read_only_on(Arc::new(fs), ROOT).unwrap().open_file(&name()).unwrap();
+    assert_eq!(reading.capabilities(), Capabilities { follow: true, ..Capabilities::READ_ONLY });
     for round in 0..12_u8 {
         append(&writing, &[round; 1000]).unwrap();
         assert_eq!(reading.head(soon()).unwrap(), writing.head(soon()).unwrap());
