@@ -1,5 +1,6 @@
 //! Claims about the hand-off that take a journal of their own.
 
+mod telling;
 mod threads;
 
 #[cfg(recoverylog_shuttle)]
