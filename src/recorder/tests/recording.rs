@@ -178,7 +178,7 @@ fn refused_requests_record_nothing_and_are_not_failures() {
 
 #[test]
 fn a_transaction_that_fails_midway_ends_the_recorder_and_one_that_recorded_nothing_does_not() {
-    let journal = Flaky::new([]);
+    let journal = Flaky::new([Fault::None, Fault::Hold]);
     let recorder = record(&journal);
     let give_up = |ops: i32| {
         let reserved = recorder.reserve_ops(&[]).unwrap();
@@ -189,10 +189,13 @@ fn a_transaction_that_fails_midway_ends_the_recorder_and_one_that_recorded_nothi
     };
     give_up(0).unwrap_err();
     assert!(recorder.failure().is_none());
-    recorder.no_op().unwrap();
+    // One is durable, one is on its way, one waits.
+    (0..3).for_each(|_| recorder.no_op().unwrap());
     give_up(2).unwrap_err();
+    assert_eq!(recorder.credit_bytes(), 16 << 20, "nothing will be durable any more");
     assert!(recorder.failure().unwrap().to_string().contains("a test gave up"));
     assert_fails_for_good(&recorder, ErrorKind::Invalid);
+    journal.release();
 }
 
 #[test]
@@ -239,12 +242,15 @@ fn credit_covers_what_is_on_its_way_and_not_much_more() {
 
 #[test]
 fn counters_tell_what_was_recorded_byte_by_byte() {
-    let journal = Flaky::new([]);
+    let journal = Flaky::new([Fault::None, Fault::Hold]);
     let recorder = record(&journal);
     let fnode = recorder.create(&path("/a")).unwrap();
+    // The first is on its way, and the others gather.
     for round in 1..=3 {
         recorder.write(fnode, 0, &[round; 500]).unwrap();
     }
+    assert_eq!((recorder.counters().ops_recorded, recorder.counters().ops_durable), (4, 1));
+    journal.release();
     let end = durable(&recorder);
     let counters = recorder.counters();
     assert_eq!((counters.ops_recorded, counters.ops_durable), (4, 4));
