@@ -115,12 +115,14 @@ impl Engine {
     fn lift(&mut self) -> Result<(), JournalError> {
         loop {
             let word = self.follow(true)?;
-            if !word.frozen {
-                let header = self.current.file.header.clone();
-                return seal::seal_before(&self.place, &header, &How::Any);
-            }
-            if self.place.is_retired()? {
+            if word.frozen && self.place.is_retired()? {
                 return Err(self.place.not_allowed("the journal is retired"));
+            }
+            // What an earlier sealing failed at fails here again, and says why.
+            let header = self.current.file.header.clone();
+            seal::seal_before(&self.place, &header, &How::Any)?;
+            if !word.frozen {
+                return Ok(());
             }
             // The process that froze the head does not trust the file, so nobody does.
             if self.open_next(word, 0, How::Copy)? {

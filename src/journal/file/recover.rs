@@ -66,10 +66,7 @@ pub(super) fn survey(
     let mut survey =
         Survey { chain: Vec::new(), head: Offset::ZERO, registers: RegisterSet::EMPTY, cut: None, last_id };
     if let Some((file, scan)) = last_in_use(place, witness, &files, &mut survey.cut)? {
-        survey.chain = seal::predecessors(place, &file.header, mode)?;
-        for link in &survey.chain {
-            link.file.advance(place, &mut link.file.start(), link.len, true)?;
-        }
+        survey.chain = checked_predecessors(place, &file.header, mode)?;
         let mut link = Link { len: scan.mark.len, file };
         let mut mark = scan.mark;
         if let Some(twin) =
@@ -87,6 +84,8 @@ pub(super) fn survey(
         survey.chain.push(link);
         check_witness(place, witness, &survey)?;
     } else if let Some(newest) = files.iter().max_by_key(|file| (file.header.begin, file.header.id)) {
+        // It vouches for files whose every commit is damaged.
+        checked_predecessors(place, &newest.header, mode)?;
         survey.head = newest.header.begin;
         survey.registers = newest.header.registers.clone();
     } else {
@@ -98,6 +97,15 @@ pub(super) fn survey(
     }
     check_sealed(place, &survey, sealed)?;
     Ok(survey)
+}
+
+/// Returns the files before `newest` that are not sealed, having checked each of their commits.
+fn checked_predecessors(place: &Place, newest: &Header, mode: OpenMode) -> Result<Vec<Link>, JournalError> {
+    let chain = seal::predecessors(place, newest, mode)?;
+    for link in &chain {
+        link.file.advance(place, &mut link.file.start(), link.len, true)?;
+    }
+    Ok(chain)
 }
 
 /// Returns the last file that was ever in use.

@@ -46,7 +46,10 @@ fn look(fs: &MemoryFs) -> Option<Vec<u8>> {
     };
     match content(&journal) {
         Ok(found) => Some(found),
-        Err(JournalError::Corrupt { .. }) => None,
+        Err(JournalError::Corrupt { expected, actual, .. }) => {
+            assert_ne!(expected, actual);
+            None
+        }
         Err(error) => panic!("{error:?}"),
     }
 }
@@ -107,6 +110,47 @@ fn a_flipped_bit_is_seen_in_the_next_boot() {
         // 500 bytes of content, and the record.
         assert_eq!(outcomes[2] > 500, !closed, "{outcomes:?}");
     }
+}
+
+#[test]
+fn content_that_changed_before_it_was_sealed_is_not_sealed_and_stops_the_journal() {
+    let fs = MemoryFs::new();
+    let (journal, bystander) = (open_on(&fs, 4096), open_on(&fs, 4096));
+    append(&journal, &[1; 4000]).unwrap();
+    let (open, _) =
+        files(&fs).into_iter().find(|(path, _)| path.extension() == Some("open".as_ref())).unwrap();
+    flip(&fs, &open, 10);
+    // The next append has no room there: the file is sealed, which looks at every byte.
+    drop(append(&journal, &[2; 4000]));
+    for journal in [&journal, &bystander] {
+        let refused = append(journal, b"x");
+        assert!(matches!(refused, Err(JournalError::Wedged { .. })), "{refused:?}");
+    }
+    assert_eq!(sealed_files(&fs), [""; 0]);
+    // Readers of this boot follow its head, and look at no sum.
+    let image = fs.crash_image(CrashPlan::DropUnsynced);
+    for (journals, fs) in [(writing(&fs), &fs), (read_only(&image), &image), (writing(&image), &image)] {
+        let before = state_files(fs);
+        let opened = journals.open_file(&name());
+        assert!(matches!(opened, Err(JournalError::Corrupt { .. })), "{:?}", opened.map(drop));
+        assert_eq!(state_files(fs), before, "nothing is cleared away");
+    }
+}
+
+#[test]
+fn what_never_came_into_use_is_removed_and_what_may_be_about_to_is_not() {
+    let fs = MemoryFs::new();
+    let journal = open_on(&fs, 4096);
+    for round in 0..4 {
+        append(&journal, &[round; 4000]).unwrap();
+    }
+    drop(journal);
+    assert_eq!(state_files(&fs), ["0000000000000004.open", "head", "lock"]);
+    for id in [1, 3, 9] {
+        fs.open(&open_path(id).with_extension("new"), OpenMode::Create).unwrap();
+    }
+    drop(open_on(&fs, 4096));
+    assert_eq!(state_files(&fs), ["0000000000000004.open", "0000000000000009.new", "head", "lock"]);
 }
 
 #[test]

@@ -107,3 +107,24 @@ fn a_head_that_was_never_started_is_left_as_it_is() {
         assert_eq!(content(&open_on(&image, 4096)).unwrap(), b"there", "{len}");
     }
 }
+
+#[test]
+fn a_file_or_folder_that_cannot_be_opened_is_an_io_error_and_not_one_that_is_gone() {
+    let fs = MemoryFs::new();
+    let writing = open_on(&fs, 4096);
+    append(&writing, b"there").unwrap();
+    let faulty = Arc::new(FaultyFs::new(fs.clone()));
+    let journals = FileJournals::read_only_on(Arc::clone(&faulty) as Arc<dyn FileSystem>, ROOT).unwrap();
+    // The first to be opened is the head, the second the open file.
+    let fault = Fault::Fail(io::ErrorKind::PermissionDenied);
+    faulty.inject(FaultPlan::Nth { effect: Effect::Open, number: 1, fault });
+    let opened = journals.open_file(&name()).and_then(|journal| content(&journal));
+    assert!(matches!(opened, Err(JournalError::Io { .. })), "{opened:?}");
+    faulty.heal();
+
+    let folder = Path::new(ROOT).join(name().as_str());
+    fs.remove_dir(&folder).unwrap();
+    fs.open(&folder, OpenMode::Create).unwrap();
+    let listed = journals.open_file(&name()).and_then(|journal| journal.fragments(soon()));
+    assert!(matches!(listed, Err(JournalError::Io { .. })), "{listed:?}");
+}
