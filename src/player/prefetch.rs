@@ -376,3 +376,64 @@ fn split(index: usize, range: &PlanRange, journal: &dyn Journal, step: Duration,
 fn missing_journal(log: &JournalName) -> Error {
     Error::new(ErrorKind::Invalid, "the plan names a log that was not opened").in_log(log)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::journal::{Append, Journals, MemoryJournals};
+    use crate::vfs::{FileSystem, MemoryFs, OpenMode};
+
+    fn name() -> JournalName {
+        JournalName::new("acme/orders").unwrap()
+    }
+
+    fn offset(value: u64) -> Offset {
+        Offset::new(value).unwrap()
+    }
+
+    #[test]
+    fn a_chunk_of_a_file_is_taken_in_pieces_that_join_without_a_seam() {
+        let len = 2 * BLOCK_BYTES_MAX + 5;
+        let content: Vec<u8> = (0..len).map(|at| (at / 3) as u8).collect();
+        let fs = MemoryFs::new();
+        let file = fs.open(std::path::Path::new("/fragment"), OpenMode::CreateNew).unwrap();
+        file.write_all_at(&content, 0).unwrap();
+        let mut pieces = Pieces::default();
+        assert!(pieces.take(&name()).unwrap().is_none());
+        // The chunk begins at byte 2 of the file.
+        pieces.put(Chunk::File { offset: offset(100), file, position: 2, len: len - 2 });
+        let (mut joined, mut lengths) = (Vec::new(), Vec::new());
+        while let Some((at, piece)) = pieces.take(&name()).unwrap() {
+            assert_eq!(at.get(), 100 + joined.len() as u64);
+            lengths.push(piece.len() as u64);
+            joined.extend_from_slice(&piece);
+        }
+        assert_eq!(lengths, [BLOCK_BYTES_MAX, BLOCK_BYTES_MAX, 3]);
+        assert!(joined == content[2..]);
+    }
+
+    /// Splits `[begin, end)` of a log of four fragments of 100 bytes each.
+    fn tasks(begin: u64, end: u64) -> Vec<(u64, u64)> {
+        let journals = MemoryJournals::new().fragment_bytes(100);
+        let journal = journals.open(&name()).unwrap();
+        for piece in 0..4 {
+            journal.append(Append::new(vec![piece; 100]), Deadline::after(Duration::from_secs(5))).unwrap();
+        }
+        assert_eq!(journal.fragments(Deadline::passed()).unwrap().len(), 4);
+        let range = PlanRange { log: name(), begin: offset(begin), end: offset(end) };
+        let mut tasks = Vec::new();
+        split(3, &range, &*journal, Duration::from_secs(5), &mut tasks);
+        assert!(tasks.iter().all(|task| task.range == 3 && task.log == name()));
+        tasks.iter().map(|task| (task.begin.get(), task.end.get())).collect()
+    }
+
+    #[test]
+    fn a_range_is_split_where_fragments_begin_and_nothing_is_left_out_or_fetched_twice() {
+        assert_eq!(tasks(0, 400), [(0, 100), (100, 200), (200, 300), (300, 400)]);
+        assert_eq!(tasks(150, 350), [(150, 200), (200, 300), (300, 350)]);
+        assert_eq!(tasks(100, 200), [(100, 200)]);
+        assert_eq!(tasks(120, 130), [(120, 130)]);
+        assert_eq!(tasks(200, 200), []);
+        assert_eq!(tasks(350, 450), [(350, 400), (400, 450)]);
+    }
+}

@@ -470,6 +470,69 @@ mod tests {
     use crate::ids::SeqNo;
     use crate::vfs::{CrashPlan, MemoryFs};
 
+    fn fnode(number: usize) -> Fnode {
+        Fnode::new(SeqNo::new(number as i64))
+    }
+
+    #[test]
+    fn the_files_that_were_used_last_stay_open_and_no_more_than_so_many() {
+        let fs = MemoryFs::new();
+        let file = fs.open(Path::new("/file"), OpenMode::CreateNew).unwrap();
+        let mut open = OpenFiles::default();
+        for number in 1..=OPEN_FILES_MAX {
+            open.insert(fnode(number), Arc::clone(&file));
+        }
+        // The first is used all the time, the others are replaced one by one.
+        for number in 1..=20 * OPEN_FILES_MAX {
+            assert!(open.get(fnode(1)).is_some());
+            open.insert(fnode(OPEN_FILES_MAX + number), Arc::clone(&file));
+            assert_eq!(open.files.len(), OPEN_FILES_MAX);
+            assert!(open.uses.len() <= 8 * OPEN_FILES_MAX + 1, "{}", open.uses.len());
+        }
+        assert!(open.get(fnode(2)).is_none());
+        open.remove(fnode(1));
+        assert!(open.get(fnode(1)).is_none());
+    }
+
+    #[test]
+    fn a_directory_is_incomplete_by_its_marker_or_by_the_empty_folder_of_one() {
+        let fs = MemoryFs::new();
+        let is = |target: &str| is_incomplete(&fs, Path::new(target));
+        let make = |path: &str| crate::vfs::create_dir_all_synced(&fs, Path::new(path)).unwrap();
+        make("/whole");
+        make("/other/.recoverylog");
+        fs.open(Path::new("/other/.recoverylog/something"), OpenMode::Create).unwrap();
+        make("/empty/.recoverylog");
+        make("/marked/.recoverylog");
+        fs.open(Path::new("/marked/.recoverylog/INCOMPLETE"), OpenMode::Create).unwrap();
+        fs.open(Path::new("/marked/.recoverylog/something"), OpenMode::Create).unwrap();
+        make("/file");
+        fs.open(Path::new("/file/.recoverylog"), OpenMode::Create).unwrap();
+        for (target, incomplete) in [
+            ("/missing", false),
+            ("/whole", false),
+            ("/other", false),
+            ("/file", false),
+            ("/empty", true),
+            ("/marked", true),
+        ] {
+            assert_eq!(is(target).unwrap(), incomplete, "{target}");
+        }
+    }
+
+    #[test]
+    fn a_name_that_is_taken_is_the_logs_fault_and_a_target_that_is_taken_the_callers() {
+        for (kind, of_log, of_target) in [
+            (io::ErrorKind::AlreadyExists, ErrorKind::Diverged, ErrorKind::Invalid),
+            (io::ErrorKind::NotADirectory, ErrorKind::Diverged, ErrorKind::Invalid),
+            (io::ErrorKind::IsADirectory, ErrorKind::Diverged, ErrorKind::Io),
+            (io::ErrorKind::StorageFull, ErrorKind::Io, ErrorKind::Io),
+        ] {
+            assert_eq!(io_at("a test", Path::new("a"), kind.into()).kind(), of_log, "{kind:?}");
+            assert_eq!(at_target("a test", Path::new("a"), kind.into()).kind(), of_target, "{kind:?}");
+        }
+    }
+
     #[test]
     fn a_directory_that_was_finished_with_sync_survives_a_crash() {
         for is_there_before in [false, true] {

@@ -65,10 +65,12 @@ fn a_dead_file_that_hints_cannot_step_over_is_untracked() {
 fn progress_grows_about_each_mebibyte_and_ends_with_the_plan() {
     let journals = memory();
     let hints = record(&journals);
-    for (hints, steps) in [(whole(), 5..=7), (hints, 1..=4)] {
+    let head = journals.journal(&log()).head(soon()).unwrap().offset.get();
+    for (hints, steps, bytes) in [(whole(), 5..=7, head..=head), (hints, 1..=4, 100..=head / 2)] {
         let (played, told) = play(&journals, &hints);
         assert!(steps.contains(&told.len()), "{} steps", told.len());
         let planned = told[0].planned_bytes;
+        assert!(bytes.contains(&planned), "{planned} of {head}");
         assert!(told.iter().all(|step| step.planned_bytes == planned && step.done_bytes <= planned));
         assert!(told.windows(2).all(|pair| pair[0].done_bytes <= pair[1].done_bytes), "{told:?}");
         let grown = |pair: &[Progress]| pair[1].done_bytes - pair[0].done_bytes;
@@ -96,4 +98,17 @@ fn junk_is_counted_and_at_the_tail_told_with_its_place_and_length() {
         let (played, _) = play(&journals, &whole());
         assert_eq!(played.warnings, [Warning::JunkAtTail { log: log(), offset: head, bytes }]);
     }
+}
+
+#[test]
+fn a_log_whose_middle_was_pruned_plays_by_hints_that_leave_it_out_and_by_no_others() {
+    let journals = memory().fragment_bytes(4096);
+    let hints = record(&journals);
+    let journal = journals.journal(&log());
+    let fragments = journal.fragments(soon()).unwrap();
+    let dead: Vec<_> = fragments.iter().filter(|found| found.begin.get() > MIB as u64).cloned().collect();
+    assert!(journal.drop_fragment(dead[0].begin));
+    assert_eq!(play(&journals, &hints).0.counts.written_bytes, 14);
+    let error = by(&whole(), &journals).unwrap_err();
+    assert_eq!((error.kind(), error.offset()), (ErrorKind::DataLoss, Some(dead[0].begin)));
 }
