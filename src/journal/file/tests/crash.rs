@@ -273,3 +273,38 @@ fn after_a_failed_flush_of_a_folder_no_handle_acknowledges_anything_in_this_boot
     assert_eq!(content(&next_boot).unwrap(), [1; 4096]);
     append(&next_boot, b"next").unwrap();
 }
+
+#[test]
+fn a_crash_while_a_wedge_is_lifted_loses_nothing() {
+    let changes = changes_of_script();
+    let (mut points, mut lifted) = (0, 0);
+    for number in (0..changes).step_by(3) {
+        for second in 0.. {
+            let fs = Arc::new(Faulty::new(MemoryFs::new()));
+            fs.inject(FaultPlan::At { number, fault: Fault::Fail(io::ErrorKind::Other) });
+            let told = run(&fs);
+            fs.heal();
+            let Some(JournalError::Unknown { .. }) = told.error else { break };
+            points += 1;
+            fs.inject(FaultPlan::At { number: second, fault: Fault::Crash });
+            let reopened = open_faulty(&fs);
+            let context =
+                format!("failure at change {number} of {changes}, crash at change {second} of reopening");
+            for image in [
+                fs.inner().clone(),
+                fs.inner().crash_image(CrashPlan::DropUnsynced),
+                fs.inner().crash_image(CrashPlan::Seeded(second)),
+            ] {
+                let journal = try_open_on(&image, FRAGMENT_BYTES);
+                told.check(&journal.unwrap_or_else(|error| panic!("{context}: {error}")), &context);
+            }
+            if !fs.has_crashed() {
+                reopened.unwrap();
+                lifted += 1;
+                break;
+            }
+        }
+    }
+    println!("{points} points, {lifted} lifted");
+    assert!(lifted > 10, "{lifted}");
+}
