@@ -359,3 +359,29 @@ fn a_hand_off_that_is_refused_at_once_pauses_before_it_asks_again() {
     // Between them lie pauses of 5, 10, 20, 40, 80 ms and so on.
     assert!(journal.counts()["refused"] <= 7, "{:?}", journal.counts());
 }
+
+#[test]
+fn a_hand_off_whose_answer_is_lost_is_found_or_made_again_and_is_there_once() {
+    use AppendFault::{Duplicated, Refused, UnknownCommitted, UnknownLost};
+    for faults in [
+        &[UnknownCommitted][..],
+        &[UnknownLost],
+        &[UnknownLost, UnknownCommitted],
+        &[Refused, UnknownLost],
+        &[Duplicated],
+    ] {
+        let journals = FaultyJournals::new(memory());
+        let journal = journals.journal(&log());
+        let recorder = take_over(journals.inner(), 1, RecorderOptions::default());
+        create(&recorder, "/file");
+        recorder.barrier().unwrap().wait(soon()).unwrap();
+        (0..).zip(faults).for_each(|(number, fault)| journal.fail_append(number, *fault));
+        let follower = by(&whole(), &journals).unwrap().follow().unwrap();
+        let played = follower.promote(author(2), soon()).unwrap();
+        assert_eq!(played.position, journal.head(soon()).unwrap().offset, "{faults:?}");
+        assert_eq!(played.fsm.last_author(), Some(author(2)));
+        // The first hand-off, the file and its content, the second hand-off.
+        let again = by(&whole(), journals.inner()).unwrap().restore().unwrap();
+        assert_eq!((again.counts.applied_ops, again.counts.rejected_ops), (4, 0), "{faults:?}");
+    }
+}
