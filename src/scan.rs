@@ -47,6 +47,14 @@ impl Default for ScanOptions {
     }
 }
 
+impl ScanOptions {
+    /// Returns when to give up one step of the journal that begins now.
+    fn deadline_of_step(&self) -> Deadline {
+        let step = Deadline::after(self.step_deadline);
+        self.limit.map_or(step, |limit| limit.min(step))
+    }
+}
+
 /// One thing that a log holds.
 #[derive(Debug)]
 #[non_exhaustive]
@@ -188,7 +196,7 @@ impl LogScan {
     /// # Errors
     /// `Invalid` where the range begins past the head or past its end; what the journal says.
     pub fn open(journal: Arc<dyn Journal>, options: ScanOptions) -> Result<Self> {
-        let deadline = Deadline::after(options.step_deadline);
+        let deadline = options.deadline_of_step();
         let head = journal.head(deadline)?.offset;
         let stop = options.end.unwrap_or(head).min(head);
         if options.begin > options.end.unwrap_or(head) || options.begin > head {
@@ -406,14 +414,10 @@ impl LogScan {
         let late = |what: &'static str| {
             Error::new(ErrorKind::Unavailable, what).in_log(self.journal.name()).at(expected)
         };
-        let mut deadline = Deadline::after(self.options.step_deadline);
-        if let Some(limit) = self.options.limit {
-            if limit.has_passed() {
-                return Err(late("the log was not looked through in time"));
-            }
-            deadline = deadline.min(limit);
+        if self.options.limit.is_some_and(Deadline::has_passed) {
+            return Err(late("the log was not looked through in time"));
         }
-        match self.reader.next(deadline) {
+        match self.reader.next(self.options.deadline_of_step()) {
             Ok(ReadStep::Chunk(chunk)) if chunk.offset() == expected => self.chunk = Some((chunk, 0)),
             Ok(ReadStep::Chunk(chunk)) => {
                 return Err(Error::new(

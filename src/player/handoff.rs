@@ -409,3 +409,18 @@ impl Play {
         Ok(Tail::AtHead)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_pause_ends_with_its_deadline_and_goes_on_once_for_each_end() {
+        let pause = Pause::default();
+        assert!(!pause.wait(Deadline::passed()));
+        pause.end();
+        pause.end();
+        assert!(pause.wait(Deadline::passed()), "it was ended before it began");
+        assert!(!pause.wait(Deadline::passed()));
+    }
+}
