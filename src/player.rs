@@ -384,7 +384,7 @@ impl Play {
     /// Plays all ranges of the plan.
     fn backfill(&mut self) -> Result<()> {
         let no_wait = Deadline::passed();
-        self.expect_hinted_range()?;
+        self.expect_hinted_in(self.reader.current_range())?;
         loop {
             if self.stop.load(Ordering::Relaxed) {
                 return Err(Error::new(
@@ -396,10 +396,10 @@ impl Play {
             }
             match self.reader.next(no_wait)? {
                 Step::RangeEnd => {
+                    self.expect_hinted_in(self.reader.following_range())?;
                     self.done_ranges_bytes += self.reader.current_range().map_or(0, PlanRange::bytes);
                     self.reader.next_range();
                     self.judge.left_out();
-                    self.expect_hinted_range()?;
                 }
                 Step::AtHead => break,
                 step => self.step(step)?,
@@ -501,12 +501,10 @@ impl Play {
         Ok(())
     }
 
-    /// Checks that the hinted segment that comes next lies in the range that begins now. Where it does not,
-    /// the range before it did not hold what the hints say.
-    fn expect_hinted_range(&self) -> Result<()> {
-        let (Some(segment), Some(range)) = (self.fsm.hinted_segment(), self.reader.current_range()) else {
-            return Ok(());
-        };
+    /// Checks that the hinted segment that comes next lies in `range`, which is to be read next. Where it does not,
+    /// the range that was read did not hold what the hints say.
+    fn expect_hinted_in(&self, range: Option<&PlanRange>) -> Result<()> {
+        let (Some(segment), Some(range)) = (self.fsm.hinted_segment(), range) else { return Ok(()) };
         let lies_in = segment.log.as_ref() == Some(&range.log)
             && segment.first_offset >= range.begin
             && segment.first_offset < range.end;

@@ -163,6 +163,11 @@ impl OpReader {
         self.ranges.get(self.range)
     }
 
+    /// Returns the range that is read after this one.
+    pub(super) fn following_range(&self) -> Option<&PlanRange> {
+        self.ranges.get(self.range + 1)
+    }
+
     /// Returns the message of the operation that was found last.
     pub(super) fn message(&self) -> &[u8] {
         self.front.get(self.message.clone()).unwrap_or_default()
@@ -421,5 +426,56 @@ impl OpReader {
         self.front = Bytes::new();
         self.more.clear();
         self.buffered_bytes = 0;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use super::*;
+    use crate::journal::{Append, Journals, MemoryJournals};
+
+    fn offset(value: u64) -> Offset {
+        Offset::new(value).unwrap()
+    }
+
+    /// Begins to read a log of these bytes.
+    fn reader(content: &'static [u8]) -> OpReader {
+        let log = JournalName::new("acme/orders").unwrap();
+        let journal = MemoryJournals::new().open(&log).unwrap();
+        let step = Duration::from_secs(5);
+        journal.append(Append::new(content), Deadline::after(step)).unwrap();
+        let range = PlanRange { log: log.clone(), begin: Offset::ZERO, end: offset(content.len() as u64) };
+        let plan = Plan { ranges: vec![range], hinted_files: 0, hinted_segments: 0 };
+        let prefetch = Prefetch::begin(&plan, BTreeMap::from([(log, journal)]), 1, step).unwrap();
+        OpReader::of_plan(&plan, prefetch, step).unwrap()
+    }
+
+    #[test]
+    fn blocks_that_overlap_join_and_a_gap_between_two_is_a_loss() {
+        let mut reader = reader(b"0123456789");
+        for (at, bytes) in [(0, &b"0123"[..]), (2, b"2345"), (1, b"12"), (6, b"6")] {
+            reader.buffer(offset(at), Bytes::from_static(bytes)).unwrap();
+        }
+        assert_eq!(reader.fetched(), offset(7));
+        let gap = reader.buffer(offset(8), Bytes::from_static(b"89")).unwrap_err();
+        assert_eq!((gap.kind(), gap.offset()), (ErrorKind::DataLoss, Some(offset(7))));
+        assert_eq!(reader.take(7).unwrap().concat(), b"0123456");
+    }
+
+    #[test]
+    fn what_is_stepped_over_ends_exactly_where_it_was_to_end() {
+        let content = b"0123456789";
+        for fetched in [0, 4, 10] {
+            for target in 0..10 {
+                let mut reader = reader(content);
+                reader.buffer(Offset::ZERO, Bytes::from_static(&content[..fetched])).unwrap();
+                reader.skip_to(offset(target)).unwrap();
+                assert_eq!(reader.at(), offset(target));
+                let rest = reader.take(10 - target).unwrap().concat();
+                assert_eq!(rest, content[target as usize..], "{fetched} fetched, {target} stepped over");
+            }
+        }
     }
 }

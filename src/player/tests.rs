@@ -1,6 +1,7 @@
 //! Claims about the hand-off that take a journal of their own.
 
 mod following;
+mod forged;
 mod telling;
 mod threads;
 mod watched;

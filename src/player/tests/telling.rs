@@ -34,6 +34,19 @@ fn record(journals: &MemoryJournals) -> FsmHints {
 }
 
 #[test]
+fn options_are_printed_without_the_callback() {
+    let progress: ProgressCallback = Arc::new(|_| ());
+    let options =
+        PlayOptions { parallelism: 5, sync: false, progress: Some(progress), ..PlayOptions::default() };
+    let printed = format!("{options:?}");
+    for part in
+        ["parallelism: 5", "step_deadline: 30s", "fsm: FsmOptions", "verify: AsRead", "sync: false", ".."]
+    {
+        assert!(printed.contains(part), "{part} in {printed}");
+    }
+}
+
+#[test]
 fn counts_tell_apart_what_was_applied_and_what_hints_leave_out() {
     let journals = memory();
     let hints = record(&journals);
