@@ -223,12 +223,7 @@ impl Shared {
         let mut fetch = Fetch::begin(self, task)?;
         while let Some(block) = fetch.next()? {
             let mut state = self.lock();
-            // The task that is being handed over always goes on, or nothing would.
-            while state.buffered_bytes > BUDGET_BYTES && state.current != index && !state.stopped {
-                state = self.changed.wait(state).unwrap_or_else(PoisonError::into_inner);
-            }
-            // It too waits for a consumer that does not keep up, once there is a block of it to be had.
-            while state.buffered_bytes > 2 * BUDGET_BYTES && state.has_block_of(index) && !state.stopped {
+            while state.has_to_wait(index) {
                 state = self.changed.wait(state).unwrap_or_else(PoisonError::into_inner);
             }
             if state.stopped || state.is_unwanted(task) {
@@ -263,6 +258,15 @@ impl Drop for End<'_> {
 }
 
 impl State {
+    /// Tells whether the thread that fetches `task` waits before it adds one more block.
+    fn has_to_wait(&self, task: usize) -> bool {
+        // The task that is being handed over goes on, or nothing would. It too waits for a consumer that does not
+        // keep up, once there is a block of it to be had.
+        let is_early = self.current != task && self.buffered_bytes > BUDGET_BYTES;
+        let is_full = self.has_block_of(task) && self.buffered_bytes > 2 * BUDGET_BYTES;
+        !self.stopped && (is_early || is_full)
+    }
+
     fn has_block_of(&self, task: usize) -> bool {
         self.queues.get(&task).is_some_and(|queue| !queue.blocks.is_empty())
     }
@@ -410,6 +414,76 @@ mod tests {
         }
         assert_eq!(lengths, [BLOCK_BYTES_MAX, BLOCK_BYTES_MAX, 3]);
         assert!(joined == content[2..]);
+    }
+
+    fn task(range: usize, begin: u64, end: u64) -> Task {
+        Task { range, log: name(), begin: offset(begin), end: offset(end) }
+    }
+
+    fn block(len: usize) -> Block {
+        Block { range: 0, offset: Offset::ZERO, bytes: vec![0; len].into() }
+    }
+
+    #[test]
+    fn blocks_that_were_handed_over_take_no_more_of_the_budget() {
+        let queue = Queue { blocks: [block(10), block(20)].into(), ended: Some(Ok(())) };
+        let state = State { queues: [(0, queue)].into(), buffered_bytes: 30, ..State::default() };
+        let shared = Shared {
+            journals: BTreeMap::new(),
+            tasks: vec![task(0, 0, 30)],
+            step: Duration::from_secs(5),
+            state: Mutex::new(state),
+            changed: Condvar::new(),
+        };
+        for left in [20, 0] {
+            assert!(shared.next_fetched().unwrap().is_some());
+            assert_eq!(shared.lock().buffered_bytes, left);
+        }
+        assert!(shared.next_fetched().unwrap().is_none());
+    }
+
+    #[test]
+    fn a_thread_waits_once_the_budget_is_spent_but_never_with_the_block_that_comes_next() {
+        let waits = |current, has_block, buffered_bytes| {
+            let blocks = if has_block { VecDeque::from([block(1)]) } else { VecDeque::new() };
+            let queues = BTreeMap::from([(1, Queue { blocks, ended: None })]);
+            let mut state = State { current, queues, buffered_bytes, ..State::default() };
+            let waits = state.has_to_wait(1);
+            state.stopped = true;
+            assert!(!state.has_to_wait(1), "whoever is stopped waits for nothing");
+            waits
+        };
+        for (current, has_block, goes_on, waits_with) in [
+            // Ahead of what is handed over.
+            (0, false, BUDGET_BYTES, Some(BUDGET_BYTES + 1)),
+            (0, true, BUDGET_BYTES, Some(BUDGET_BYTES + 1)),
+            // Handed over now.
+            (1, true, 2 * BUDGET_BYTES, Some(2 * BUDGET_BYTES + 1)),
+            (1, false, usize::MAX, None),
+        ] {
+            assert!(!waits(current, has_block, 0) && !waits(current, has_block, goes_on));
+            assert!(waits_with.is_none_or(|bytes| waits(current, has_block, bytes)), "{current} {has_block}");
+        }
+    }
+
+    #[test]
+    fn there_are_as_many_threads_as_asked_for_the_caller_included_and_no_more_than_tasks() {
+        let journals = MemoryJournals::new().fragment_bytes(1);
+        let journal = journals.open(&name()).unwrap();
+        for _ in 0..3 {
+            journal.append(Append::new("x"), Deadline::after(Duration::from_secs(5))).unwrap();
+        }
+        let range = PlanRange { log: name(), begin: Offset::ZERO, end: offset(3) };
+        let plan = Plan { ranges: vec![range], hinted_files: 0, hinted_segments: 0 };
+        for (parallelism, threads) in [(0, 0), (1, 0), (2, 1), (3, 2), (100, 3)] {
+            let journals = BTreeMap::from([(name(), Arc::clone(&journal))]);
+            let mut prefetch = Prefetch::begin(&plan, journals, parallelism, Duration::from_secs(5)).unwrap();
+            assert_eq!(prefetch.threads.len(), threads, "for {parallelism}");
+            for at in 0..3 {
+                assert_eq!(prefetch.next().unwrap().unwrap().offset, offset(at));
+            }
+            assert!(prefetch.next().unwrap().is_none());
+        }
     }
 
     /// Splits `[begin, end)` of a log of four fragments of 100 bytes each.
