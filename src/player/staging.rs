@@ -468,7 +468,7 @@ impl OpenFiles {
 mod tests {
     use super::*;
     use crate::ids::SeqNo;
-    use crate::vfs::{CrashPlan, MemoryFs};
+    use crate::vfs::{CrashPlan, Fault, FaultPlan, FaultyFs, MemoryFs};
 
     fn fnode(number: usize) -> Fnode {
         Fnode::new(SeqNo::new(number as i64))
@@ -558,5 +558,75 @@ mod tests {
             assert_eq!(&content, b"whole");
             assert_eq!(after.read_dir(parent).unwrap().len(), 1, "nothing else is left beside it");
         }
+    }
+
+    const TARGET: &str = "/data/shard";
+
+    /// Builds a directory with whatever a log can make of it, or removes it where something fails.
+    fn build(fs: Arc<dyn FileSystem>) -> Result<()> {
+        let mut staging = Staging::begin(fs, Path::new(TARGET), Author::new(7).unwrap())?;
+        let path = |path: &str| LogPath::from_bytes(path.as_bytes());
+        let properties = [(path("/kept/one"), "1".into()), (path("/kept/two"), "2".into())];
+        let built = (|| {
+            staging.create(fnode(1), &path("/folder/below/file"))?;
+            staging
+                .file(fnode(1))?
+                .write_all_at(b"content", 0)
+                .map_err(|e| Error::io("writing failed", e))?;
+            staging.link(fnode(1), &path("/link"))?;
+            staging.create(fnode(2), &path("/.recoverylog/below/anchor"))?;
+            staging.create(fnode(3), &path("/empty/gone"))?;
+            staging.unlink(fnode(3), &path("/empty/gone"))?;
+            staging.finish(properties.iter().map(|(path, content)| (path, content)), true)
+        })();
+        built.map(drop).inspect_err(|_| staging.abandon())
+    }
+
+    #[test]
+    fn a_failure_of_any_change_is_told_and_leaves_nothing_behind() {
+        for is_there_before in [false, true] {
+            let mut number = 0;
+            loop {
+                let fs = FaultyFs::new(MemoryFs::new());
+                let made = if is_there_before { TARGET } else { "/data" };
+                crate::vfs::create_dir_all_synced(fs.inner(), Path::new(made)).unwrap();
+                fs.inject(FaultPlan::At { number, fault: Fault::Fail(io::ErrorKind::StorageFull) });
+                let fs = Arc::new(fs);
+                let built = build(Arc::<FaultyFs<MemoryFs>>::clone(&fs));
+                let names = |path: &str| fs.inner().read_dir(Path::new(path)).unwrap().len();
+                if fs.counts().values().all(|count| count.faults == 0) {
+                    built.unwrap();
+                    assert_eq!((names("/data"), names(TARGET)), (1, 3));
+                    break;
+                }
+                assert_eq!(built.unwrap_err().kind(), ErrorKind::Io, "change {number}");
+                assert_eq!(names(made), 0, "change {number}");
+                number += 1;
+            }
+            assert!(number > 30, "{number}");
+        }
+    }
+
+    #[test]
+    fn a_file_that_stands_where_a_folder_is_to_be_is_the_logs_fault_and_all_is_removed() {
+        let fs = MemoryFs::new();
+        let author = Author::new(7).unwrap();
+        let mut staging = Staging::begin(Arc::new(fs.clone()), Path::new("/shard"), author).unwrap();
+        staging.create(fnode(1), &LogPath::from_bytes(b"/name")).unwrap();
+        let error = staging.create(fnode(2), &LogPath::from_bytes(b"/name/below")).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Diverged);
+        staging.abandon();
+        assert!(fs.read_dir(Path::new("/")).unwrap().is_empty());
+    }
+
+    #[test]
+    fn a_target_that_is_a_file_is_said_to_be_one_and_left_alone() {
+        let fs = MemoryFs::new();
+        let target = Path::new("/shard");
+        fs.open(target, OpenMode::CreateNew).unwrap().write_all_at(b"not ours", 0).unwrap();
+        let error = Staging::begin(Arc::new(fs.clone()), target, Author::new(7).unwrap()).unwrap_err();
+        assert_eq!((error.kind(), error.actual_value()), (ErrorKind::Invalid, Some("File")));
+        assert_eq!(fs.metadata(target).unwrap().len, 8);
+        assert_eq!(fs.read_dir(Path::new("/")).unwrap().len(), 1);
     }
 }

@@ -159,8 +159,10 @@ mod tests {
 
     use super::*;
     use crate::ids::Offset;
-    use crate::journal::{Append, FileJournalOptions, FileJournals, FragmentJournals, Journals};
-    use crate::player::PlanRange;
+    use crate::journal::{
+        Append, FileJournalOptions, FileJournals, FragmentJournals, Journals, MemoryJournals,
+    };
+    use crate::player::{PlanRange, ProgressCallback};
     use crate::vfs::{FileKind, FileSystem, MemoryFs, OpenMode};
 
     fn at(offset: u64) -> Offset {
@@ -199,6 +201,31 @@ mod tests {
             check_fragments(&plan, &opened, &PlayOptions { parallelism, ..PlayOptions::default() })?;
         }
         Ok(())
+    }
+
+    #[test]
+    fn progress_is_told_once_for_each_mebibyte_that_was_checked() {
+        const LEN: u64 = 700 << 10;
+        let journal = MemoryJournals::new().fragment_bytes(LEN).open(&name()).unwrap();
+        for _ in 0..6 {
+            let soon = Deadline::after(Duration::from_secs(10));
+            journal.append(Append::new(vec![7; LEN as usize]), soon).unwrap();
+        }
+        let range = PlanRange { log: name(), begin: at(0), end: at(6 * LEN) };
+        let plan = Plan { ranges: vec![range], hinted_files: 0, hinted_segments: 0 };
+        let told = Arc::new(Mutex::new(Vec::new()));
+        let notes = Arc::clone(&told);
+        let progress: ProgressCallback = Arc::new(move |progress| notes.lock().unwrap().push(*progress));
+        let options = PlayOptions { parallelism: 1, progress: Some(progress), ..PlayOptions::default() };
+        check_fragments(&plan, &BTreeMap::from([(name(), journal)]), &options).unwrap();
+        // The last fragment is still open, and has no sum.
+        let step = |fragments| Progress {
+            verifying: true,
+            planned_bytes: 5 * LEN,
+            done_bytes: fragments * LEN,
+            counts: Counts::default(),
+        };
+        assert_eq!(*told.lock().unwrap(), [2, 3, 5].map(step));
     }
 
     #[test]

@@ -245,3 +245,44 @@ impl Shared {
         self.failed.store(true, Ordering::Release);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::*;
+    use crate::vfs::{FileSystem, MemoryFs, OpenMode};
+
+    fn log() -> JournalName {
+        JournalName::new("acme/orders").unwrap()
+    }
+
+    fn write(file: &Arc<dyn File>, pieces: Vec<Bytes>) -> Write {
+        let (fnode, seq_no) = (Fnode::new(SeqNo::new(1)), SeqNo::new(2));
+        Write { fnode, file: Arc::clone(file), offset: 0, pieces, crc32c: None, seq_no, at: Offset::ZERO }
+    }
+
+    #[test]
+    fn a_write_that_is_longer_than_the_budget_is_done_when_nothing_else_is_under_way() {
+        let file = MemoryFs::new().open(Path::new("/file"), OpenMode::CreateNew).unwrap();
+        let piece = Bytes::from(vec![7; BUDGET_BYTES / 8]);
+        let mut writers = Writers::start(2).unwrap();
+        for _ in 0..2 {
+            writers.write(&log(), write(&file, vec![piece.clone(); 9])).unwrap();
+        }
+        writers.drain().unwrap();
+        assert_eq!(file.metadata().unwrap().len, 9 * piece.len() as u64);
+    }
+
+    #[test]
+    fn writes_without_bytes_do_not_gather_without_end() {
+        let file = MemoryFs::new().open(Path::new("/file"), OpenMode::CreateNew).unwrap();
+        let mut writers = Writers::start(2).unwrap();
+        for _ in 0..10 * BATCH_BYTES / WRITE_COST_BYTES {
+            writers.write(&log(), write(&file, Vec::new())).unwrap();
+            let gathered = writers.lanes.iter().map(|lane| lane.batch.writes.len()).max();
+            assert!(gathered.unwrap() <= BATCH_BYTES / WRITE_COST_BYTES);
+        }
+        writers.drain().unwrap();
+    }
+}
