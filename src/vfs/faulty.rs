@@ -58,12 +58,14 @@ pub enum Effect {
     Open,
     /// [`File::read_at`], also as the source of a copy.
     Read,
+    /// [`FileSystem::metadata`], [`FileSystem::read_dir`] and [`File::metadata`].
+    Look,
 }
 
 impl Effect {
     /// Tells whether the call may change the file system; only such calls are numbered.
     pub const fn changes(self) -> bool {
-        !matches!(self, Self::Open | Self::Read)
+        !matches!(self, Self::Open | Self::Read | Self::Look)
     }
 }
 
@@ -248,13 +250,11 @@ impl<F: FileSystem + ?Sized> FileSystem for FaultyFs<F> {
     }
 
     fn metadata(&self, path: &Path) -> io::Result<Metadata> {
-        self.faults.check(Effect::Read)?;
-        self.inner.metadata(path)
+        self.faults.run(Effect::Look, || self.inner.metadata(path))
     }
 
     fn read_dir(&self, path: &Path) -> io::Result<Vec<DirEntry>> {
-        self.faults.check(Effect::Read)?;
-        self.inner.read_dir(path)
+        self.faults.run(Effect::Look, || self.inner.read_dir(path))
     }
 
     fn create_dir(&self, path: &Path) -> io::Result<()> {
@@ -355,8 +355,7 @@ impl File for FaultyFile {
     }
 
     fn metadata(&self) -> io::Result<Metadata> {
-        self.faults.check(Effect::Read)?;
-        self.inner.metadata()
+        self.faults.run(Effect::Look, || self.inner.metadata())
     }
 
     fn set_len(&self, len: u64) -> io::Result<()> {

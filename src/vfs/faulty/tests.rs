@@ -56,6 +56,9 @@ fn faults_reach_files_and_directories_beneath() {
     assert!(file.read_at(&mut [0], 0).is_err());
     assert!(inside.open(Path::new("file"), OpenMode::Read).is_err());
     assert!(fs.open(Path::new("/dir/file"), OpenMode::ReadWrite).is_err());
+    fs.inject(FaultPlan::Every { effect: Effect::Look, fault: Fault::Fail(ErrorKind::Other) });
+    assert!(file.metadata().is_err() && inside.read_dir(Path::new("")).is_err());
+    assert!(fs.metadata(Path::new("/dir/file")).is_err());
     fs.heal();
     assert_eq!(get(&*inside, "file").unwrap(), b"content");
 }
