@@ -39,6 +39,16 @@ pub(super) fn options(fragment_bytes: u64, inline: bool) -> FileJournalOptions {
     FileJournalOptions { fragment_bytes, inline, patience: Duration::from_millis(2) }
 }
 
+/// Opens a place for reading.
+fn read_only<F: FileSystem + Clone + 'static>(fs: &F) -> FileJournals {
+    FileJournals::read_only_on(Arc::new(fs.clone()), ROOT).unwrap()
+}
+
+/// Opens a place whose journals seal within the append.
+fn writing<F: FileSystem + Clone + 'static>(fs: &F) -> FileJournals {
+    FileJournals::open_on(Arc::new(fs.clone()), ROOT, options(4096, true)).unwrap()
+}
+
 pub(super) fn open_on(fs: &MemoryFs, fragment_bytes: u64) -> FileJournal {
     try_open_on(fs, fragment_bytes).unwrap()
 }
@@ -287,7 +297,7 @@ fn a_retired_journal_is_sealed_whole_and_takes_no_appends_from_anybody() {
     let image = fs.crash_image(CrashPlan::DropUnsynced);
     assert!(matches!(try_open_on(&image, 4096), Err(JournalError::NotAllowed { .. })));
     for fs in [fs.clone(), image] {
-        let reading = FileJournals::read_only_on(Arc::new(fs), ROOT).unwrap().open_file(&name()).unwrap();
+        let reading = read_only(&fs).open_file(&name()).unwrap();
         assert_eq!(content(&reading).unwrap(), b"all of it, sealed");
     }
 }
@@ -327,7 +337,7 @@ fn reading_only_changes_nothing_in_this_boot_and_in_the_next() {
     drop(journal);
     for fs in [fs.clone(), fs.crash_image(CrashPlan::DropUnsynced)] {
         let before = tree(&fs);
-        let journals = FileJournals::read_only_on(Arc::new(fs.clone()), ROOT).unwrap();
+        let journals = read_only(&fs);
         let reading = journals.open_file(&name()).unwrap();
         assert_eq!(content(&reading).unwrap(), expected);
         assert_eq!(reading.fragments(soon()).unwrap().len(), 3);
@@ -345,7 +355,7 @@ fn a_follower_that_only_reads_sees_appends_of_a_handle_that_came_later() {
     let fs = MemoryFs::new();
     append(&open_on(&fs, 4096), b"old").unwrap();
     let fs = fs.crash_image(CrashPlan::DropUnsynced);
-    let journals = FileJournals::read_only_on(Arc::new(fs.clone()), ROOT).unwrap();
+    let journals = read_only(&fs);
     let reading = journals.open_file(&name()).unwrap();
     let mut reader = reading.read(ReadRange::follow(Offset::ZERO)).unwrap();
     assert!(matches!(reader.next(soon()).unwrap(), ReadStep::Chunk(_)));

@@ -3,6 +3,9 @@
 //! Method: a small journal of one sealed fragment and one open file; each byte of each file is flipped, and the
 //! open file is cut at each byte, in this boot and in the next.
 
+use sha1::{Digest as _, Sha1};
+
+use super::super::place::Sealed;
 use super::*;
 use crate::vfs::{Effect, Fault, FaultPlan, FaultyFs};
 
@@ -208,8 +211,7 @@ fn a_fragment_that_is_renamed_between_its_listing_and_its_opening_is_no_hole() {
     // The first file to be opened would be the open one that came before, which was sealed long ago.
     for (renames, expected) in [(1, true), (2, true), (4, true), (100, false)] {
         let faulty = Arc::new(FaultyFs::new(fs.clone()));
-        let journals = FileJournals::read_only_on(Arc::clone(&faulty) as Arc<dyn FileSystem>, ROOT).unwrap();
-        let journal = journals.open(&name()).unwrap();
+        let journal = read_only(&faulty).open(&name()).unwrap();
         let mut reader = journal.read(ReadRange::follow(Offset::ZERO)).unwrap();
         for number in 0..renames {
             let fault = Fault::Fail(io::ErrorKind::NotFound);
@@ -269,10 +271,24 @@ fn a_reader_believes_the_witness_of_the_last_boot() {
     assert!(matches!(opened, Err(JournalError::Corrupt { .. })), "{:?}", opened.map(|j| j.head(soon())));
 }
 
-fn read_only(fs: &MemoryFs) -> FileJournals {
-    FileJournals::read_only_on(Arc::new(fs.clone()), ROOT).unwrap()
-}
-
-fn writing(fs: &MemoryFs) -> FileJournals {
-    FileJournals::open_on(Arc::new(fs.clone()), ROOT, options(4096, true)).unwrap()
+#[test]
+fn a_fragment_that_reaches_past_the_head_counts_only_where_the_open_file_is_the_same() {
+    let fs = MemoryFs::new();
+    let journal = open_on(&fs, 4096);
+    append(&journal, &[7; 500]).unwrap();
+    drop(journal);
+    let sum = Sha1::digest([7; 500]).into();
+    for (len, is_ours) in [(500, true), (501, false), (1000, false)] {
+        let image = fs.crash_image(CrashPlan::KeepAll);
+        let sealed = Sealed { begin: Offset::ZERO, end: Offset::new(len).unwrap(), sum };
+        let path = Path::new(ROOT).join(name().as_str()).join(format!("{sealed}.raw"));
+        image.open(&path, OpenMode::CreateNew).unwrap().write_all_at(&vec![7; len as usize], 0).unwrap();
+        for journals in [read_only(&image), writing(&image)] {
+            match journals.open_file(&name()).and_then(|journal| content(&journal)) {
+                Ok(found) if is_ours => assert_eq!(found, [7; 500]),
+                Err(JournalError::Diverged { .. }) if !is_ours => {}
+                other => panic!("{len}: {other:?}"),
+            }
+        }
+    }
 }
