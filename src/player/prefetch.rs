@@ -510,4 +510,35 @@ mod tests {
         assert_eq!(tasks(200, 200), []);
         assert_eq!(tasks(350, 450), [(350, 400), (400, 450)]);
     }
+
+    #[test]
+    fn a_long_fragment_that_is_still_open_is_split_and_a_sealed_one_is_not() {
+        const LEN: u64 = 2 * TASK_BYTES + 5;
+        let journals = MemoryJournals::new().fragment_bytes(LEN);
+        let journal = journals.open(&name()).unwrap();
+        for _ in 0..2 {
+            journal
+                .append(Append::new(vec![0; LEN as usize]), Deadline::after(Duration::from_secs(5)))
+                .unwrap();
+        }
+        let range = PlanRange { log: name(), begin: Offset::ZERO, end: offset(2 * LEN) };
+        let mut tasks = Vec::new();
+        split(0, &range, &*journal, Duration::from_secs(5), &mut tasks);
+        let lengths: Vec<_> = tasks.iter().map(|task| task.end.bytes_since(task.begin)).collect();
+        assert_eq!(lengths, [LEN, TASK_BYTES, TASK_BYTES, 5]);
+    }
+
+    #[test]
+    fn what_lies_before_the_floor_is_unwanted_and_what_reaches_past_it_is_not() {
+        let state = State { floor: (1, offset(100)), ..State::default() };
+        for (task, is_unwanted) in [
+            (task(0, 0, 500), true),
+            (task(1, 0, 100), true),
+            (task(1, 0, 101), false),
+            (task(1, 100, 200), false),
+            (task(2, 0, 10), false),
+        ] {
+            assert_eq!(state.is_unwanted(&task), is_unwanted, "{task:?}");
+        }
+    }
 }

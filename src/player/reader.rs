@@ -434,7 +434,10 @@ mod tests {
     use std::collections::BTreeMap;
 
     use super::*;
-    use crate::journal::{Append, Journals, MemoryJournals};
+    use crate::ids::{Author, Checksum, Fnode, SeqNo};
+    use crate::journal::{Append, Journals, MemoryJournal, MemoryJournals};
+    use crate::op::{OpBody, Payload};
+    use crate::wire::encode_op;
 
     fn offset(value: u64) -> Offset {
         Offset::new(value).unwrap()
@@ -477,5 +480,58 @@ mod tests {
                 assert_eq!(rest, content[target as usize..], "{fetched} fetched, {target} stepped over");
             }
         }
+    }
+
+    #[test]
+    fn what_is_stepped_over_is_not_read() {
+        let log = JournalName::new("acme/orders").unwrap();
+        let journal = MemoryJournals::new().fragment_bytes(1).journal(&log);
+        let step = Duration::from_secs(5);
+        for _ in 0..4 {
+            journal.append(Append::new("0123456789"), Deadline::after(step)).unwrap();
+        }
+        let range = PlanRange { log: log.clone(), begin: Offset::ZERO, end: offset(40) };
+        let plan = Plan { ranges: vec![range], hinted_files: 0, hinted_segments: 0 };
+        let journals = BTreeMap::from([(log, Arc::<MemoryJournal>::clone(&journal) as Arc<dyn Journal>)]);
+        let prefetch = Prefetch::begin(&plan, journals, 1, step).unwrap();
+        let mut reader = OpReader::of_plan(&plan, prefetch, step).unwrap();
+        // Who read it would find a hole.
+        assert!(journal.drop_fragment(offset(15)));
+        assert_eq!(reader.take(5).unwrap().concat(), b"01234");
+        reader.skip_to(offset(23)).unwrap();
+        assert_eq!(reader.take(17).unwrap().concat(), b"34567890123456789");
+    }
+
+    #[test]
+    fn of_a_payload_that_is_not_all_committed_no_more_is_held_than_so_much() {
+        const MIB: usize = 1 << 20;
+        let len = (BUFFERED_BYTES_MAX + 20 * MIB) as u64;
+        let op = RecordedOp {
+            seq_no: SeqNo::FIRST,
+            checksum: Checksum::ZERO,
+            author: Author::new(1),
+            body: OpBody::Write { fnode: Fnode::new(SeqNo::FIRST), offset: 0 },
+            payload: Some(Payload { len, crc32c: None }),
+            mark: None,
+        };
+        let mut frame = Vec::new();
+        encode_op(&op, &mut frame).unwrap();
+        let log = JournalName::new("acme/orders").unwrap();
+        let journal = MemoryJournals::new().chunk_bytes_max(MIB).journal(&log);
+        let append = |bytes: Vec<u8>| drop(journal.append(Append::new(bytes), Deadline::passed()).unwrap());
+        let mut reader = reader(b"x");
+        (reader.at, reader.committed) = (Offset::ZERO, Offset::ZERO);
+        reader.follow(Arc::<MemoryJournal>::clone(&journal)).unwrap();
+        append(frame);
+        append(vec![0; len as usize - 1]);
+        for _ in 0..100 {
+            assert!(matches!(reader.next(Deadline::passed()).unwrap(), Step::AtHead));
+            assert!(reader.buffered_bytes <= BUFFERED_BYTES_MAX + MIB, "{}", reader.buffered_bytes);
+        }
+        append(vec![0]);
+        assert!(matches!(reader.next(Deadline::passed()).unwrap(), Step::Op { .. }));
+        reader.accept_frame();
+        let taken = reader.take(len).unwrap();
+        assert_eq!(taken.iter().map(Bytes::len).sum::<usize>() as u64, len);
     }
 }
