@@ -34,7 +34,7 @@ use self::state::{Settled, State};
 use self::transaction::ANCHOR_PATH;
 pub(crate) use self::transaction::Transaction;
 use crate::clock::Deadline;
-use crate::completion::completion;
+use crate::completion::{Completion, completion};
 use crate::error::{Error, ErrorKind, Result};
 use crate::fsm::Fsm;
 use crate::ids::{Author, Fnode, JournalName, LogPath, Offset, RESERVED};
@@ -214,6 +214,66 @@ impl Recorder {
         }
         self.inner.drive(state);
         Ok(Barrier::new(completion))
+    }
+
+    /// Holds back what is recorded from here on until `done` has resolved: in the log it comes after whatever `done`
+    /// stands for, such as appends to other journals. This is how a transaction commits: hold, write, take a barrier.
+    ///
+    /// What was recorded before goes out at once. Several holds hold together. If `done` resolves with an error, or is
+    /// abandoned, this recorder fails with it, and nothing that was held back is ever appended. A barrier of what is
+    /// held back waits, like everything, no longer than its own deadline.
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use recoverylog::journal::{Append, Journals, MemoryJournals, random_author};
+    /// use recoverylog::{Deadline, Fsm, JournalName, LogPath, Offset, Recorder, RecorderOptions};
+    ///
+    /// # fn main() -> recoverylog::Result<()> {
+    /// # let journals = MemoryJournals::new();
+    /// # let name = JournalName::new("acme/orders-007")?;
+    /// # let log = journals.open(&name)?;
+    /// # let author = random_author()?;
+    /// # let recorder = Recorder::new(log, Fsm::new(name), Offset::ZERO, author, RecorderOptions::default())?;
+    /// let results = journals.open(&JournalName::new("acme/results")?)?;
+    /// // The checkpoint that says which results are out is in the log only if they are.
+    /// recorder.hold_until(results.submit(Append::new("a result")))?;
+    /// let checkpoint = recorder.create(&LogPath::from_bytes(b"/checkpoint"))?;
+    /// recorder.write(checkpoint, 0, b"1")?;
+    /// recorder.barrier()?.wait(Deadline::after(Duration::from_secs(5)))?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    /// The recorder's failure.
+    pub fn hold_until<T, E>(&self, done: Completion<T, E>) -> Result<()>
+    where
+        T: Send + 'static,
+        E: Into<Error> + Send + 'static,
+    {
+        let mut state = self.inner.lock();
+        state.check()?;
+        let hold = state.begin_hold();
+        self.inner.drive(state);
+        let inner = Arc::clone(&self.inner);
+        done.on_ready(move |outcome| {
+            let mut state = inner.lock();
+            match outcome {
+                Ok(_) => {
+                    state.end_hold(hold);
+                    inner.drive(state);
+                }
+                Err(error) => {
+                    let error: Error = error.into();
+                    let what = "what the log was to come after has failed";
+                    let settled = state
+                        .fail(Error::new(error.kind(), what).in_log(&inner.settings.log).with_source(error));
+                    drop(state);
+                    inner.conclude(settled);
+                }
+            }
+        });
+        Ok(())
     }
 
     /// Takes hints that lead a player to this very point of the log; they resolve once it is durable.

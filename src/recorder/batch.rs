@@ -27,6 +27,8 @@ pub(super) struct Batch {
     pub(super) ops: u64,
     /// Credit to give back.
     pub(super) credit: u64,
+    /// The last condition that was there when the batch began; all of them have to be met before it is sent.
+    pub(super) after_hold: u64,
     /// Who wants to know.
     pub(super) waiters: Vec<Waiter>,
 }
@@ -58,7 +60,15 @@ pub(super) enum Waiter {
 impl Batch {
     /// Begins a batch in `buffer`.
     pub(super) fn new(buffer: Vec<u8>, first_seq_no: SeqNo, first_checksum: Checksum) -> Self {
-        Self { content: buffer, first_seq_no, first_checksum, ops: 0, credit: 0, waiters: Vec::new() }
+        Self {
+            content: buffer,
+            first_seq_no,
+            first_checksum,
+            ops: 0,
+            credit: 0,
+            after_hold: 0,
+            waiters: Vec::new(),
+        }
     }
 
     pub(super) const fn is_empty(&self) -> bool {

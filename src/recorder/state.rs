@@ -1,11 +1,13 @@
 //! What a recorder knows, under its one lock: the history as sequenced, and how much of it is committed.
 //!
 //! *Invariants.* The state machine runs ahead of the log: it has seen every operation of the committed prefix,
-//! of the batch in flight and of the batch that is filling, in this order, and nothing else. Its offsets are
+//! of the batch in flight, of those ahead and of the batch that is filling, in this order, and nothing else. Its offsets are
 //! those of a log in which the batches follow the committed prefix directly; where an append finds other bytes
 //! there, everything that is not committed moves. The first failure stays.
 //!
 //! *Does not* call a journal or a waiter: it says what has to be called once the lock is gone.
+
+use std::collections::{BTreeSet, VecDeque};
 
 use bytes::Bytes;
 
@@ -28,7 +30,12 @@ pub(super) struct State {
     pub(super) fsm: Fsm,
     /// The durable prefix.
     pub(super) committed: Position,
+    /// Batches that are full because what follows has to be held back, in order.
+    ahead: VecDeque<Batch>,
+    /// The batch that is filling.
     pub(super) pending: Batch,
+    /// What is held back, and by how many.
+    holds: Holds,
     pub(super) in_flight: Option<InFlight>,
     /// What the journal said of the batch in flight, until somebody looks at it.
     pub(super) reply: Option<Result<Appended, JournalError>>,
@@ -41,6 +48,20 @@ pub(super) struct State {
     spare: Vec<Vec<u8>>,
     pub(super) last_mark_nanos: i64,
     pub(super) counters: RecorderCounters,
+}
+
+/// Conditions under which batches may be sent, each a number; one more than all before it.
+#[derive(Debug, Default)]
+struct Holds {
+    last: u64,
+    unmet: BTreeSet<u64>,
+}
+
+impl Holds {
+    /// Tells whether every condition is met that was there when the batch began.
+    fn release(&self, batch: &Batch) -> bool {
+        self.unmet.first().is_none_or(|first| *first > batch.after_hold)
+    }
 }
 
 /// What the next append asks of the author register.
@@ -82,6 +103,8 @@ impl State {
             last_mark_nanos: fsm.last_mark_nanos().unwrap_or(i64::MIN),
             fsm,
             committed,
+            ahead: VecDeque::new(),
+            holds: Holds::default(),
             in_flight: None,
             reply: None,
             driving: false,
@@ -100,7 +123,36 @@ impl State {
 
     /// Returns where the batch that is filling begins, if no other bytes come in between.
     fn pending_begin(&self) -> Offset {
-        self.in_flight.as_ref().map_or(self.committed.offset, |batch| batch.end().offset)
+        let sent = self.in_flight.as_ref().map_or(self.committed.offset, |batch| batch.end().offset);
+        sent.saturating_add(self.ahead.iter().map(|batch| batch.content.len() as u64).sum())
+    }
+
+    /// Begins a condition under which alone whatever is recorded from here on may be sent.
+    pub(super) fn begin_hold(&mut self) -> u64 {
+        self.holds.last += 1;
+        self.holds.unmet.insert(self.holds.last);
+        if self.pending.is_empty() {
+            self.pending.after_hold = self.holds.last;
+        } else {
+            // It goes out without being waited for.
+            self.flush = false;
+            let full = self.begin_batch();
+            self.ahead.push_back(full);
+        }
+        self.holds.last
+    }
+
+    /// Notes that a condition is met.
+    pub(super) fn end_hold(&mut self, hold: u64) {
+        self.holds.unmet.remove(&hold);
+    }
+
+    /// Begins a new batch, and returns the one that was filling.
+    fn begin_batch(&mut self) -> Batch {
+        let buffer = self.spare.pop().unwrap_or_default();
+        let mut next = Batch::new(buffer, self.fsm.next_seq_no(), self.fsm.next_checksum());
+        next.after_hold = self.holds.last;
+        std::mem::replace(&mut self.pending, next)
     }
 
     /// Sequences one operation. `data` follows the frame of a write.
@@ -155,10 +207,14 @@ impl State {
         if !self.is_due(settings) {
             return None;
         }
-        self.flush = false;
-        let (next_seq_no, next_checksum) = (self.fsm.next_seq_no(), self.fsm.next_checksum());
-        let buffer = self.spare.pop().unwrap_or_default();
-        let full = std::mem::replace(&mut self.pending, Batch::new(buffer, next_seq_no, next_checksum));
+        let full = if let Some(full) = self.ahead.pop_front() {
+            full
+        } else {
+            self.flush = false;
+            self.begin_batch()
+        };
+        let next = self.ahead.front().unwrap_or(&self.pending);
+        let (next_seq_no, next_checksum) = (next.first_seq_no, next.first_checksum);
         let batch = self.in_flight.insert(full.seal(self.committed.offset, next_seq_no, next_checksum));
         let content = batch.content.clone();
         self.counters.appends += 1;
@@ -166,10 +222,15 @@ impl State {
     }
 
     pub(super) fn is_due(&self, settings: &Settings) -> bool {
-        self.in_flight.is_none()
-            && self.failed.is_none()
-            && !self.pending.is_empty()
+        if self.in_flight.is_some() || self.failed.is_some() {
+            return false;
+        }
+        if let Some(first) = self.ahead.front() {
+            return self.holds.release(first);
+        }
+        !self.pending.is_empty()
             && (self.flush || self.pending.content.len() >= settings.send_bytes_min)
+            && self.holds.release(&self.pending)
     }
 
     /// Makes an append of `content` that must begin at `at`.
@@ -212,7 +273,8 @@ impl State {
         let moved = begin.bytes_since(batch.at);
         if moved > 0 {
             self.fsm.shift_offsets(log, batch.at, moved);
-            for waiter in batch.waiters.iter_mut().chain(&mut self.pending.waiters) {
+            let later = self.ahead.iter_mut().chain([&mut self.pending]).flat_map(|batch| &mut batch.waiters);
+            for waiter in batch.waiters.iter_mut().chain(later) {
                 waiter.shift(log, batch.at, moved);
             }
             batch.at = begin;
@@ -233,6 +295,10 @@ impl State {
         let error = self.failed.get_or_insert(error).clone();
         let mut waiters = std::mem::take(&mut self.pending.waiters);
         let mut credit = std::mem::take(&mut self.pending.credit);
+        for batch in self.ahead.drain(..) {
+            waiters.extend(batch.waiters);
+            credit += batch.credit;
+        }
         // What the journal still says of the batch in flight changes nothing any more.
         if let Some(batch) = self.in_flight.take() {
             waiters.extend(batch.waiters);
@@ -249,6 +315,8 @@ impl State {
         if !self.pending.is_empty() {
             self.flush = true;
             self.pending.waiters.push(waiter);
+        } else if let Some(batch) = self.ahead.back_mut() {
+            batch.waiters.push(waiter);
         } else if let Some(batch) = &mut self.in_flight {
             batch.waiters.push(waiter);
         } else {
