@@ -1,4 +1,5 @@
-//! Generates the Rust form of the protobuf messages, without protoc.
+//! Generates the Rust form of the protobuf messages, without protoc. With feature `rocksdb`, compiles the C++ part of
+//! that adapter.
 
 use std::error::Error;
 
@@ -6,5 +7,37 @@ fn main() -> Result<(), Box<dyn Error>> {
     println!("cargo:rerun-if-changed=proto/recorded_op.proto");
     let descriptors = protox::compile(["proto/recorded_op.proto"], ["proto"])?;
     prost_build::Config::new().bytes(["."]).compile_fds(descriptors)?;
+    #[cfg(feature = "rocksdb")]
+    rocksdb::compile()?;
     Ok(())
+}
+
+#[cfg(feature = "rocksdb")]
+mod rocksdb {
+    use std::error::Error;
+    use std::path::PathBuf;
+    use std::{env, fs};
+
+    const SHIM: &str = "src/engine/rocksdb/shim.cc";
+    /// What the C interface of RocksDB hides, and the shim makes.
+    const ENV: &str = "struct rocksdb_env_t { Env* rep; bool is_default; };";
+
+    pub(super) fn compile() -> Result<(), Box<dyn Error>> {
+        println!("cargo:rerun-if-changed={SHIM}");
+        let directory = env::var("DEP_ROCKSDB_CARGO_MANIFEST_DIR")
+            .map_err(|_| "librocksdb-sys does not say where its sources are: let it compile RocksDB")?;
+        let sources = PathBuf::from(directory).join("rocksdb");
+
+        let c = sources.join("db/c.cc");
+        let words = fs::read_to_string(&c)?.split_whitespace().collect::<Vec<_>>().join(" ");
+        if !words.contains(ENV) {
+            return Err(format!("{} does not hold `{ENV}`: the shim makes it so", c.display()).into());
+        }
+
+        let mut build = cc::Build::new();
+        build.cpp(true).std("c++20").flag("-fno-rtti").define("NDEBUG", Some("1"));
+        build.flag("-isystem").flag(sources.join("include")).flag("-Wno-unused-parameter");
+        build.file(SHIM).try_compile("recoverylog_rocksdb")?;
+        Ok(())
+    }
 }

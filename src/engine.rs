@@ -10,9 +10,9 @@
 //!   held back, merged or reordered.
 //! - *Barrier.* What the engine takes for its sync is a sync of the file system, and returns success only after
 //!   that one has. An engine acknowledges nothing else.
-//! - *Latch.* After the first call that failed, every later call that would change something fails, whatever
-//!   the engine makes of the first. An engine that goes on after a failed write or read would record a state that
-//!   it never had.
+//! - *Latch.* After the first failure of the recorder, every later call that would change something fails. Where an
+//!   engine has no such latch of its own, the first call that failed locally does the same, whatever the engine makes
+//!   of it: one that goes on after a failed write or read would record a state that it never had.
 //! - *Whole calls.* Where the engine takes one read or write for all of it, it is all of it.
 //! - *Places.* Whatever the engine calls its directory, its files are in the recorded one.
 //!
@@ -21,3 +21,5 @@
 
 #[cfg(feature = "leveldb")]
 pub mod leveldb;
+#[cfg(feature = "rocksdb")]
+pub mod rocksdb;

@@ -58,6 +58,12 @@ impl<F: FileSystem + 'static> RecordedFs<F> {
         self.tracker().recorder()
     }
 
+    /// Returns the file system below, and what a sync needs: for an engine that does its own I/O.
+    #[cfg(feature = "rocksdb")]
+    pub(crate) fn parts(&self) -> (Arc<dyn FileSystem>, Sync) {
+        (Arc::clone(&self.view.fs), self.view.sync.clone())
+    }
+
     /// Opens a file for writing as the type that can also append.
     pub fn open_recorded(&self, path: &Path, mode: OpenMode) -> io::Result<Arc<RecordedFile>> {
         self.view.open_recorded(path, mode)
@@ -108,14 +114,14 @@ impl RecordedFsOptions {
 
 /// What a sync needs.
 #[derive(Clone)]
-struct Sync {
-    tracker: Arc<Tracker>,
+pub(crate) struct Sync {
+    pub(crate) tracker: Arc<Tracker>,
     patience: Duration,
 }
 
 impl Sync {
     /// Waits, with no lock held, until everything recorded so far is durable.
-    fn barrier(&self) -> io::Result<()> {
+    pub(crate) fn barrier(&self) -> io::Result<()> {
         let mut barrier = self.tracker.recorder().barrier().map_err(io_error)?;
         barrier.wait(Deadline::after(self.patience)).map(drop).map_err(io_error)
     }
