@@ -1,11 +1,15 @@
 //! The files that are loaded.
 
+use std::collections::BTreeMap;
 use std::ffi::OsStr;
 use std::io;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
 use recoverylog::vfs::{FileKind, FileSystem, OpenMode, OsFs};
+use recoverylog::{Error, Result};
+
+use crate::roles::wrong;
 
 /// Bytes of a batch, more or less.
 const BATCH_BYTES: u64 = 256 << 10;
@@ -108,6 +112,45 @@ impl Input {
             }
         }
         end
+    }
+}
+
+/// The files of an input that a database turned out to hold.
+#[derive(Debug)]
+pub(crate) struct Seen<'a> {
+    input: &'a Input,
+    by_key: BTreeMap<&'a [u8], usize>,
+    found: Vec<bool>,
+}
+
+impl<'a> Seen<'a> {
+    pub(crate) fn new(input: &'a Input) -> Self {
+        let by_key = input.files.iter().enumerate().map(|(at, file)| (file.key.as_slice(), at)).collect();
+        Self { input, by_key, found: vec![false; input.files.len()] }
+    }
+
+    /// Takes a key and its value, which must be a file and its content.
+    pub(crate) fn take(&mut self, key: &[u8], value: &[u8]) -> Result<()> {
+        let name = String::from_utf8_lossy(key);
+        let at = self.by_key.get(key).copied();
+        let found = at.and_then(|at| Some((self.input.files.get(at)?, self.found.get_mut(at)?)));
+        let (file, found) = found.ok_or_else(|| wrong(format!("nobody has put the key {name}")))?;
+        let expected = self.input.value(file).map_err(|error| Error::io("reading the input", error))?;
+        if value != expected {
+            return Err(wrong(format!("the value of {name} is not what was put")));
+        }
+        *found = true;
+        Ok(())
+    }
+
+    /// Returns how many files there are, which must be the first so many.
+    pub(crate) fn end(self) -> Result<usize> {
+        let kept = self.found.iter().take_while(|found| **found).count();
+        let all = self.found.iter().filter(|found| **found).count();
+        if all == kept {
+            return Ok(kept);
+        }
+        Err(wrong(format!("{all} files are there, but not the one that was put as number {kept}")))
     }
 }
 

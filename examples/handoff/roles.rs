@@ -1,6 +1,5 @@
 //! What the processes do that the example starts.
 
-use std::collections::BTreeMap;
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -8,24 +7,20 @@ use std::sync::Arc;
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError};
 use std::time::Duration;
 
-use recoverylog::engine::leveldb::{self, LeveldbEnv};
 use recoverylog::hint_store::{DirectoryHints, HintStore};
 use recoverylog::journal::{FileJournals, Journal, Journals, random_author};
 use recoverylog::player::{PlayOptions, Player};
-use recoverylog::replica::{Primary, Replica, Standby};
+use recoverylog::replica::{Replica, Standby};
 use recoverylog::vfs::{FileKind, FileSystem, OsFs};
 use recoverylog::{Deadline, Error, ErrorKind, FsmHints, JournalName, Result};
 #[cfg(target_os = "linux")]
 use rustix::process::{Signal, set_parent_process_death_signal};
-use rusty_leveldb::{DB, LdbIterator, Options, WriteBatch};
 use serde::{Deserialize, Serialize};
 
-use crate::Role;
+use crate::cli::Role;
+use crate::database::Database;
 use crate::input::{Input, read};
 use crate::worker::{pause, timed};
-
-/// What the engine keeps beside its data, and is not recorded.
-const UNRECORDED: [&str; 3] = ["LOCK", "LOG", "LOG.old"];
 
 /// What a process reports, a line each.
 #[derive(Clone, Debug, Deserialize, Serialize)]
@@ -115,7 +110,7 @@ fn end_with_parent() -> Result<()> {
     Ok(())
 }
 
-fn report(report: &Report) -> Result<()> {
+pub(crate) fn report(report: &Report) -> Result<()> {
     let write = || {
         let mut out = io::stdout().lock();
         serde_json::to_writer(&mut out, report)?;
@@ -129,7 +124,7 @@ fn soon() -> Deadline {
     Deadline::after(Duration::from_secs(30))
 }
 
-fn wrong(what: String) -> Error {
+pub(crate) fn wrong(what: String) -> Error {
     Error::new(ErrorKind::DataLoss, what)
 }
 
@@ -204,10 +199,7 @@ impl Place {
             return Err(wrong(format!("a warning: {warning:?}")));
         }
         let (compared, (files, bytes)) = timed(|| self.compare(&directory))?;
-        let (checked, keys) = timed(|| {
-            let env = LeveldbEnv::new(Arc::clone(&self.fs), &directory);
-            Database::open_in(env, &directory, false)?.check(&self.input)
-        })?;
+        let (checked, keys) = timed(|| Database::open_plain(&self.fs, &directory)?.check(&self.input))?;
         if keys != self.input.files().len() {
             return Err(wrong(format!("{} files were loaded, {keys} are there", self.input.files().len())));
         }
@@ -218,12 +210,10 @@ impl Place {
     fn compare(&self, directory: &Path) -> Result<(usize, u64)> {
         let failed = |error| Error::io("comparing directories", error);
         let list = |directory: &Path| -> io::Result<Vec<PathBuf>> {
-            let entries = self.fs.read_dir(directory)?.into_iter();
-            let kept = entries.filter(|entry| !UNRECORDED.iter().any(|name| entry.name == *name));
-            let mut names: Vec<_> = kept.map(|entry| (entry.name, entry.kind)).collect();
-            names.sort();
-            let files = names.into_iter().filter(|(_, kind)| *kind == FileKind::File);
-            Ok(files.map(|(name, _)| name.into()).collect())
+            let mut files = Vec::new();
+            list_files(&*self.fs, directory, Path::new(""), &mut files)?;
+            files.sort();
+            Ok(files)
         };
         let last = self.root.join("second");
         let (ours, theirs) = (list(directory).map_err(failed)?, list(&last).map_err(failed)?);
@@ -240,6 +230,24 @@ impl Place {
         }
         Ok((ours.len(), bytes))
     }
+}
+
+/// Lists the files below `root` that are recorded: not what the engine keeps beside its data.
+fn list_files(
+    fs: &dyn FileSystem,
+    root: &Path,
+    directory: &Path,
+    files: &mut Vec<PathBuf>,
+) -> io::Result<()> {
+    for entry in fs.read_dir(&root.join(directory))? {
+        let path = directory.join(&entry.name);
+        match entry.kind {
+            FileKind::Directory => list_files(fs, root, &path, files)?,
+            _ if entry.name == "LOCK" || entry.name.as_encoded_bytes().starts_with(b"LOG") => {}
+            _ => files.push(path),
+        }
+    }
+    Ok(())
 }
 
 /// Waits for the order to take over. Returns the number of acknowledged files that comes with it, by how many bytes the
@@ -280,82 +288,4 @@ fn orders() -> Result<Receiver<usize>> {
     let thread = std::thread::Builder::new().name("orders".into()).spawn(listen);
     thread.map_err(|error| Error::io("starting a thread", error))?;
     Ok(orders)
-}
-
-/// A database, and the environment that knows why it failed.
-struct Database {
-    db: DB,
-    env: LeveldbEnv,
-}
-
-impl Database {
-    fn open(primary: &Primary, create: bool) -> Result<Self> {
-        let env = LeveldbEnv::new(Arc::clone(primary.fs()) as Arc<dyn FileSystem>, primary.directory());
-        Self::open_in(env, primary.directory(), create)
-    }
-
-    fn open_in(env: LeveldbEnv, directory: &Path, create: bool) -> Result<Self> {
-        let options = Options { create_if_missing: create, ..leveldb::options(env.clone()) };
-        let opened = DB::open(directory, options);
-        Ok(Self { db: vouched(&env, opened)?, env })
-    }
-
-    /// Loads the files from the one numbered `begin` on, and acknowledges each batch.
-    fn load(&mut self, input: &Input, mut begin: usize) -> Result<()> {
-        while begin < input.files().len() {
-            let end = input.batch_end(begin);
-            let mut batch = WriteBatch::default();
-            for file in input.files().get(begin..end).unwrap_or_default() {
-                let value = input.value(file).map_err(|error| Error::io("reading the input", error))?;
-                batch.put(&file.key, &value);
-            }
-            let written = self.db.write(batch, true);
-            vouched(&self.env, written)?;
-            report(&Report::Acknowledged { files: end })?;
-            begin = end;
-        }
-        Ok(())
-    }
-
-    /// Checks that the database holds the first so many files, byte for byte, and nothing else; returns their
-    /// number.
-    fn check(&mut self, input: &Input) -> Result<usize> {
-        let by_key: BTreeMap<&[u8], usize> =
-            input.files().iter().enumerate().map(|(at, file)| (file.key.as_slice(), at)).collect();
-        let mut found = vec![false; input.files().len()];
-        let iter = self.db.new_iter();
-        let mut iter = vouched(&self.env, iter)?;
-        while let Some((key, value)) = iter.next() {
-            let name = String::from_utf8_lossy(&key);
-            let at = by_key.get(key.as_slice()).copied();
-            let at = at.ok_or_else(|| wrong(format!("nobody has put the key {name}")))?;
-            let file =
-                input.files().get(at).ok_or_else(|| wrong(format!("nobody has put the key {name}")))?;
-            let expected = input.value(file).map_err(|error| Error::io("reading the input", error))?;
-            if value != expected {
-                return Err(wrong(format!("the value of {name} is not what was put")));
-            }
-            if let Some(found) = found.get_mut(at) {
-                *found = true;
-            }
-        }
-        // An iterator ends early, and in silence, where a read fails.
-        vouched(&self.env, Ok(()))?;
-        let kept = found.iter().take_while(|found| **found).count();
-        let all = found.iter().filter(|found| **found).count();
-        if all != kept {
-            return Err(wrong(format!(
-                "{all} files are there, but not the one that was put as number {kept}"
-            )));
-        }
-        Ok(kept)
-    }
-}
-
-/// Returns what the engine says, or what its environment knows better.
-fn vouched<T>(env: &LeveldbEnv, outcome: rusty_leveldb::Result<T>) -> Result<T> {
-    if let Some(failure) = env.failure() {
-        return Err(failure);
-    }
-    outcome.map_err(|error| Error::new(ErrorKind::Corrupt, format!("the engine failed: {error}")))
 }

@@ -9,7 +9,7 @@ use recoverylog::ErrorKind;
 use recoverylog::vfs::{FileSystem, OsFs};
 use rustix::process::Signal;
 
-use crate::Loss;
+use crate::cli::Loss;
 use crate::input::Input;
 use crate::roles::{Report, Restored, TookOver};
 use crate::worker::{Worker, timed};

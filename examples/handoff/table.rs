@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use indicatif::{HumanBytes, HumanCount};
 
-use crate::Loss;
+use crate::cli::Loss;
 use crate::story::Outcome;
 
 /// An outcome as a table.
