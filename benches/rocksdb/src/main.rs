@@ -11,6 +11,7 @@
 use std::collections::BTreeMap;
 use std::env;
 use std::fs::{self, File};
+use std::io::{Read as _, Write as _};
 use std::os::unix::fs::FileExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -41,6 +42,13 @@ enum Work {
     Overwrite,
     ReadWhileWriting,
     FillSync,
+}
+
+impl Work {
+    /// The directory of its database. Where compactions are left over, syncs would compete with them.
+    fn database(self) -> &'static str {
+        if self == Self::FillSync { "synced" } else { "db" }
+    }
 }
 
 fn main() {
@@ -79,10 +87,8 @@ struct Pass {
 fn round(place: &Path, keys: usize, table: &mut BTreeMap<(usize, Work), Vec<Row>>) {
     let works = [Work::FillRandom, Work::Overwrite, Work::ReadWhileWriting, Work::FillSync];
     let plain_place = fresh(place, "plain");
-    let plain: Vec<Pass> = {
-        let database = plain_place.join("db");
-        works.map(|work| plain_pass(&database, work, keys)).to_vec()
-    };
+    let plain: Vec<Pass> =
+        { works.map(|work| plain_pass(&plain_place.join(work.database()), work, keys)).to_vec() };
     fs::remove_dir_all(&plain_place).expect("removing a directory");
 
     for send_bytes_min in SEND_BYTES_MIN {
@@ -188,7 +194,7 @@ impl Shard {
             let reads = {
                 let mut options = options();
                 self.env.apply(&mut options);
-                let db = DB::open(&options, &self.root).expect("opening");
+                let db = DB::open(&options, self.root.join(work.database())).expect("opening");
                 run(&db, work, keys)
             };
             self.settle();
@@ -275,28 +281,37 @@ fn write_raw(folder: &Path, groups: &[u64]) {
     }
 }
 
+/// Copies a directory in user space, as a player must, which checks what it copies; returns the number of bytes.
+fn copy(from: &Path, to: &Path) -> u64 {
+    fs::create_dir(to).expect("creating a directory");
+    let (mut bytes, mut buffer) = (0, vec![0; 1 << 20]);
+    for entry in fs::read_dir(from).expect("a directory").map(|entry| entry.expect("an entry")) {
+        let to = to.join(entry.file_name());
+        if entry.path().is_dir() {
+            bytes += copy(&entry.path(), &to);
+            continue;
+        }
+        let mut from = File::open(entry.path()).expect("a file");
+        let mut to = File::create_new(to).expect("a file");
+        loop {
+            let n = from.read(&mut buffer).expect("a read");
+            if n == 0 {
+                break;
+            }
+            to.write_all(&buffer[..n]).expect("a write");
+            bytes += n as u64;
+        }
+    }
+    bytes
+}
+
 /// Plays the log by hints, and copies what was recorded.
 fn recovery(shard: &Shard, place: &Path) {
     let hints: FsmHints = shard.recorder.take_hints().expect("hints").wait(soon()).expect("hints");
     let (copied, played) = (place.join("copied"), place.join("played"));
     sync_all(place);
     let (copy_seconds, bytes) = timed(|| {
-        fs::create_dir(&copied).expect("creating a directory");
-        let mut bytes = 0;
-        for entry in fs::read_dir(&shard.root).expect("a directory").map(|entry| entry.expect("an entry")) {
-            let mut from = File::open(entry.path()).expect("a file");
-            let mut to = File::create_new(copied.join(entry.file_name())).expect("a file");
-            // In user space, as a player must: it checks what it copies.
-            let mut buffer = vec![0; 1 << 20];
-            loop {
-                let n = std::io::Read::read(&mut from, &mut buffer).expect("a read");
-                if n == 0 {
-                    break;
-                }
-                std::io::Write::write_all(&mut to, &buffer[..n]).expect("a write");
-                bytes += n;
-            }
-        }
+        let bytes = copy(&shard.root, &copied);
         sync_all(place);
         bytes
     });
@@ -307,7 +322,7 @@ fn recovery(shard: &Shard, place: &Path) {
         sync_all(place);
         played.counts
     });
-    let (open_seconds, db) = timed(|| DB::open(&Options::default(), &played).expect("opening"));
+    let (open_seconds, db) = timed(|| DB::open(&Options::default(), played.join("db")).expect("opening"));
     drop(db);
     println!(
         "recovery: {:.0} MB copied and synced in {copy_seconds:.2} s; played ({:.0} MB written) and synced in \
