@@ -78,6 +78,34 @@ struct Inner {
     state: Mutex<State>,
 }
 
+/// A condition under which a part of the log is sent. It ends when this is dropped, however that comes.
+struct Hold {
+    recorder: Recorder,
+    number: u64,
+    /// `None` where nobody will ever tell how it ended.
+    outcome: Option<Result<()>>,
+}
+
+impl Drop for Hold {
+    fn drop(&mut self) {
+        let (recorder, inner) = (&self.recorder, &self.recorder.inner);
+        let failed = match self.outcome.take() {
+            Some(Ok(())) => {
+                let mut state = inner.lock();
+                state.end_hold(self.number);
+                return inner.drive(state);
+            }
+            Some(Err(error)) => {
+                let what = "what the log was to come after has failed";
+                Error::new(error.kind(), what).with_source(error)
+            }
+            None => Error::new(ErrorKind::Invalid, "what the log was to come after will never be known")
+                .advise("hold until work whose result nobody has taken"),
+        };
+        recorder.fail(failed.in_log(&inner.settings.log));
+    }
+}
+
 /// Credit that was taken for bytes to be recorded; given back where they are not.
 pub(crate) struct Reserved<'a> {
     credit: &'a Credit,
@@ -207,6 +235,13 @@ impl Recorder {
     pub fn barrier(&self) -> Result<Barrier> {
         let mut state = self.inner.lock();
         state.check()?;
+        if state.is_held_and_empty() {
+            // So that there is something to wait for behind the hold.
+            drop(state);
+            self.transaction(Reserved { credit: &self.inner.credit, bytes: 0 }, |tx| tx.no_op(None))?;
+            state = self.inner.lock();
+            state.check()?;
+        }
         let (completer, completion) = completion();
         if let Some(waiter) = state.wait_for_all(Waiter::Barrier(completer)) {
             drop(waiter);
@@ -219,9 +254,10 @@ impl Recorder {
     /// Holds back what is recorded from here on until `done` has resolved: in the log it comes after whatever `done`
     /// stands for, such as appends to other journals. This is how a transaction commits: hold, write, take a barrier.
     ///
-    /// What was recorded before goes out at once. Several holds hold together. If `done` resolves with an error, or is
-    /// abandoned, this recorder fails with it, and nothing that was held back is ever appended. A barrier of what is
-    /// held back waits, like everything, no longer than its own deadline.
+    /// What was recorded before goes out at once. Several holds hold together. If `done` resolves with an error, is
+    /// abandoned, or its result was taken before, this recorder fails, and nothing that was held back is ever appended.
+    /// A barrier that is taken while a hold is unmet resolves after it. Every wait has its deadline as ever: a sync of an
+    /// engine, or a write beyond the credit, that a hold outlasts is refused to the engine as late.
     ///
     /// ```
     /// use std::time::Duration;
@@ -255,23 +291,10 @@ impl Recorder {
         state.check()?;
         let hold = state.begin_hold();
         self.inner.drive(state);
-        let inner = Arc::clone(&self.inner);
+        let hold = Hold { recorder: self.clone(), number: hold, outcome: None };
         done.on_ready(move |outcome| {
-            let mut state = inner.lock();
-            match outcome {
-                Ok(_) => {
-                    state.end_hold(hold);
-                    inner.drive(state);
-                }
-                Err(error) => {
-                    let error: Error = error.into();
-                    let what = "what the log was to come after has failed";
-                    let settled = state
-                        .fail(Error::new(error.kind(), what).in_log(&inner.settings.log).with_source(error));
-                    drop(state);
-                    inner.conclude(settled);
-                }
-            }
+            let mut hold = hold;
+            hold.outcome = Some(outcome.map(drop).map_err(Into::into));
         });
         Ok(())
     }

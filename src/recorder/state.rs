@@ -147,6 +147,11 @@ impl State {
         self.holds.unmet.remove(&hold);
     }
 
+    /// Tells whether something is held back that nothing was recorded behind.
+    pub(super) fn is_held_and_empty(&self) -> bool {
+        self.pending.is_empty() && !self.holds.release(&self.pending)
+    }
+
     /// Begins a new batch, and returns the one that was filling.
     fn begin_batch(&mut self) -> Batch {
         let buffer = self.spare.pop().unwrap_or_default();

@@ -128,3 +128,47 @@ fn offsets_move_for_what_is_held_back_too_where_other_bytes_come_between() {
     let as_of = hints.as_of.unwrap();
     assert_eq!(as_of.offset, journal.inner.head(soon()).unwrap().offset);
 }
+
+#[test]
+fn a_condition_whose_result_was_taken_before_ends_the_recorder_instead_of_holding_for_ever() {
+    let journal = Flaky::new([]);
+    let recorder = record(&journal);
+    let mut condition = Completion::<(), JournalError>::resolved(Ok(()));
+    condition.wait(soon()).unwrap().unwrap();
+    recorder.hold_until(condition).unwrap();
+    let error = assert_fails_for_good(&recorder, ErrorKind::Invalid);
+    assert!(error.to_string().contains("nobody has taken"), "{error}");
+}
+
+#[test]
+fn a_barrier_behind_an_unmet_hold_waits_for_it_where_nothing_was_recorded_since_too() {
+    let journal = Flaky::new([]);
+    let recorder = record(&journal);
+    let (met, condition): Condition = completion();
+    recorder.hold_until(condition).unwrap();
+    let mut barrier = recorder.barrier().unwrap();
+    let mut another = recorder.barrier().unwrap();
+    assert_eq!(barrier.wait(Deadline::passed()).unwrap_err().kind(), ErrorKind::Unavailable);
+    assert_eq!(appends(&journal), 0);
+    met.resolve(Ok(()));
+    assert_eq!(barrier.wait(soon()).unwrap(), another.wait(soon()).unwrap());
+    assert_log_is_history(&journal, &recorder);
+}
+
+#[test]
+fn small_batches_that_a_recorder_holds_back_anyway_go_out_in_order_around_a_hold() {
+    let journal = Flaky::new([]);
+    let options = options().send_bytes_min(1000);
+    let writer = Arc::clone(&journal);
+    let recorder = Recorder::new(writer, Fsm::new(log_name()), Offset::ZERO, author(A), options).unwrap();
+    recorder.create(&path("/before")).unwrap();
+    assert_eq!(appends(&journal), 0);
+    let (met, condition): Condition = completion();
+    recorder.hold_until(condition).unwrap();
+    assert_eq!(appends(&journal), 1, "what was before goes out");
+    recorder.create(&path("/after")).unwrap();
+    met.resolve(Ok(()));
+    assert_eq!(appends(&journal), 1, "it is small, and nobody waits for it");
+    assert_log_is_history(&journal, &recorder);
+    assert_eq!(appends(&journal), 2);
+}
