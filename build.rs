@@ -24,6 +24,15 @@ mod rocksdb {
 
     pub(super) fn compile() -> Result<(), Box<dyn Error>> {
         println!("cargo:rerun-if-changed={SHIM}");
+        for name in ["ROCKSDB_LIB_DIR", "ROCKSDB_COMPILE"] {
+            println!("cargo:rerun-if-env-changed={name}");
+        }
+        let is_set = |value: String| value == "1" || value.eq_ignore_ascii_case("true");
+        if env::var_os("ROCKSDB_LIB_DIR").is_some() && !env::var("ROCKSDB_COMPILE").is_ok_and(is_set) {
+            return Err(
+                "ROCKSDB_LIB_DIR names a RocksDB of another make than the shim's headers: unset it".into()
+            );
+        }
         let directory = env::var("DEP_ROCKSDB_CARGO_MANIFEST_DIR")
             .map_err(|_| "librocksdb-sys does not say where its sources are: let it compile RocksDB")?;
         let sources = PathBuf::from(directory).join("rocksdb");

@@ -13,6 +13,7 @@
 //! Every file below the recorded directory but `LOCK` and the info logs (`LOG*`): the
 //! write-ahead log, tables, blobs, `MANIFEST`, `CURRENT`, `IDENTITY`, `OPTIONS`, of any number of databases and column
 //! families. Checkpoints, backups, `db_paths`, `wal_dir` and files to be ingested may lie anywhere below it.
+//! (An old info log of a `db_log_dir` below the directory has another name, and is recorded: see `docs/ROCKSDB.md`.)
 //! `recycle_log_file_num` is honoured in that files take over names, not blocks: a file that is written over and over
 //! would live in the log from its first creation on.
 //!
@@ -23,7 +24,7 @@
 //! | call | why | instead |
 //! |---|---|---|
 //! | any change outside of the recorded directory | it would be lost at a hand-off | move `wal_dir`, `db_paths`, checkpoints below it, or name the directory in [`RocksdbOptions::unrecorded`] |
-//! | a link or rename from a recorded directory to one that is not, or back | the two would share blocks | RocksDB copies where it can; set `failed_move_fall_back_to_copy` for ingestion by move |
+//! | a link or rename from a recorded directory to one that is not, or back | the two would share blocks | RocksDB copies where it can: checkpoints, and ingestion by move |
 //! | a memory-mapped buffer for writing | what is written to memory is not seen | no option of the crate asks for one |
 //! | `Append` to a file of direct I/O | RocksDB writes such files by position | none is needed |
 //!
@@ -33,7 +34,7 @@ mod ffi;
 mod files;
 
 use std::fmt;
-use std::path::{Path, PathBuf};
+use std::path::{Component, Path, PathBuf};
 use std::sync::Arc;
 
 use rocksdb::{Env, Options};
@@ -43,7 +44,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::recorded_fs::RecordedFs;
 use crate::recorder::Recorder;
 use crate::tracker::Tracker;
-use crate::vfs::{FileSystem, OsFs};
+use crate::vfs::{FileSystem, OsFs, resolve_named};
 
 /// The environment of databases in one recorded directory. Clones are the same environment.
 ///
@@ -104,7 +105,8 @@ impl RocksdbEnv {
     ///
     /// # Errors
     /// [`ErrorKind::Invalid`] where `fs` is not over the file system of the operating system, which RocksDB uses, and
-    /// for an unrecorded directory below the recorded one; [`ErrorKind::Io`] where the directory cannot be looked at.
+    /// for an unrecorded directory that is not absolute or leads into the recorded one; [`ErrorKind::Io`] where the
+    /// directory cannot be looked at.
     pub fn new<F: FileSystem + 'static>(fs: &RecordedFs<F>, options: RocksdbOptions) -> Result<Self> {
         let (local, sync) = fs.parts();
         let root = sync.tracker.resolved_root();
@@ -117,11 +119,17 @@ impl RocksdbEnv {
             let what = format!("{} is recorded in another file system than RocksDB's", root.display());
             return Err(Error::new(ErrorKind::Invalid, what).advise("record a directory of OsFs"));
         }
-        let is_recorded = |path: &Path| path.starts_with(root) || path.starts_with(sync.tracker.root());
-        if let Some(inside) = options.unrecorded.iter().find(|path| is_recorded(path)) {
-            let what = format!("{} cannot be unrecorded", inside.display());
-            return Err(Error::new(ErrorKind::Invalid, what)
-                .expected(format!("a directory outside of {}", root.display()), inside.display()));
+        let is_apart = |path: &Path| {
+            let resolved = resolve_named(&*local, path);
+            path.is_absolute()
+                && !path.components().any(|part| part == Component::ParentDir)
+                && !resolved.starts_with(root)
+                && !path.starts_with(sync.tracker.root())
+        };
+        if let Some(wrong) = options.unrecorded.iter().find(|path| !is_apart(path)) {
+            let what = format!("{} cannot be unrecorded", wrong.display());
+            let expected = format!("an absolute path without `..` that leads outside of {}", root.display());
+            return Err(Error::new(ErrorKind::Invalid, what).expected(expected, wrong.display()));
         }
         let files = Arc::new(Files::new(local, sync, options.unrecorded));
         Ok(Self { env: ffi::environment(Arc::clone(&files)), files })
@@ -134,6 +142,10 @@ impl RocksdbEnv {
 
     /// Sets the environment of `options`, and what is worth setting for every recorded database: see
     /// `docs/ROCKSDB.md` for the reasons, and set it anew afterwards where you know better.
+    ///
+    /// Call it on all options with which something below the recorded directory is changed: to open, repair or destroy a
+    /// database, to write tables, and also on options that were loaded (`Options::load_latest` reads by the environment
+    /// that it is given, and does not keep it). Whatever is changed by others is not recorded, and nothing notices.
     pub fn apply(&self, options: &mut Options) {
         options.set_env(&self.env);
         // Hints reach back to the creation of the oldest live file: MANIFEST must not be it for long.
@@ -154,13 +166,17 @@ impl RocksdbEnv {
         self.files.tracker()
     }
 
-    /// Returns the failure after which RocksDB cannot write any more, if there was one.
+    /// Returns the failure of the recorder, after which nothing can be written here any more, if there was one.
+    ///
+    /// RocksDB may have latched an error without it: a full local disk, or a sync that was not durable in time while the
+    /// journal is well. Then the database can be opened again where it is.
     pub fn failure(&self) -> Option<Error> {
         self.recorder().failure()
     }
 }
 
-/// The length at which [`RocksdbEnv::apply`] has RocksDB begin a new `MANIFEST`.
+/// The length below which RocksDB does not begin a new `MANIFEST` under [`RocksdbEnv::apply`]; it lets it grow to some
+/// multiple of what it would be anew.
 const MANIFEST_BYTES_MAX: usize = 4 << 20;
 
 impl fmt::Debug for RocksdbEnv {

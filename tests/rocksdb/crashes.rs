@@ -3,7 +3,7 @@
 //!
 //! Method: a chain of processes, each of which takes the log over, checks what it finds against the model that follows
 //! from the seeds, and works on until it is lost: by signal 9, at any moment of recovery too; by signal 19, to be
-//! continued once another one has taken over; because the journal's disk is full; because local files may not grow.
+//! continued once another one has taken over; because the journal's disk is full; because no file may grow past some length.
 //! In the end the log is played whole and by hints, and gives what the last one has left, file by file.
 //!
 //! `RECOVERYLOG_CRASHES=500` crashes more often; every chain of 20 has a seed of its own, which is printed.
@@ -229,15 +229,18 @@ struct Node {
 }
 
 impl Node {
-    fn start(orders: &Orders, starved: bool) -> Self {
+    /// Starts a process whose files may have so many blocks of 512 bytes, where there is a limit: a write past that
+    /// fails, as on a full disk, in part.
+    fn start(orders: &Orders, blocks_max: Option<u64>) -> Self {
         let program = env::current_exe().unwrap();
-        let mut command = if starved {
-            // Writes past that length fail, as on a full disk, in part.
-            let mut shell = Command::new("sh");
-            shell.args(["-c", "trap '' XFSZ; ulimit -f 300; exec \"$0\" \"$@\""]).arg(program);
-            shell
-        } else {
-            Command::new(program)
+        let mut command = match blocks_max {
+            Some(blocks) => {
+                let limited = format!("trap '' XFSZ; ulimit -f {blocks}; exec \"$0\" \"$@\"");
+                let mut shell = Command::new("sh");
+                shell.arg("-c").arg(limited).arg(program);
+                shell
+            }
+            None => Command::new(program),
         };
         let mut process = command
             .args(["--exact", "crashes::child", "--nocapture", "--test-threads=1"])
@@ -365,7 +368,8 @@ impl Chain {
         };
         let full_at = self.random.below(150);
         self.orders.journal_full_at = (loss == Loss::JournalFull).then_some(full_at);
-        let node = Node::start(&self.orders, loss == Loss::Starved);
+        let blocks = 130 + self.random.below(130);
+        let node = Node::start(&self.orders, (loss == Loss::Starved).then_some(blocks));
         match loss {
             Loss::KilledEarly => {
                 std::thread::sleep(Duration::from_millis(self.random.below(200)));

@@ -81,7 +81,7 @@ fn a_journal_that_fails_at_any_append_ends_the_database_and_loses_nothing_acknow
         if let Ok(mut db) = DB::open(&recorded.options(), place(&recorded.root)) {
             for value in 0..50_u32 {
                 if db.put_opt("key", value.to_string(), &durable()).is_err() {
-                    acknowledges_nothing(&mut db, "");
+                    acknowledges_nothing(&mut db, "IO error");
                     break;
                 }
                 acknowledged = Some(value);
@@ -99,6 +99,19 @@ fn a_journal_that_fails_at_any_append_ends_the_database_and_loses_nothing_acknow
     }
 }
 
+#[test]
+fn a_recorder_that_failed_says_io_error_whatever_it_failed_with() {
+    let (journals, directory) = (MemoryJournals::new(), tempfile::tempdir().unwrap());
+    let recorded = Recorded::take_over(&journals, &directory.path().join("recorded"));
+    let mut db = open(&recorded);
+    // Taken already: the recorder fails as `Invalid`, which elsewhere is `NotSupported`.
+    let mut condition = Completion::<(), JournalError>::resolved(Ok(()));
+    condition.wait(recoverylog::Deadline::passed()).unwrap().unwrap();
+    recorded.env.recorder().hold_until(condition).unwrap();
+    assert_eq!(recorded.env.failure().unwrap().kind(), ErrorKind::Invalid);
+    acknowledges_nothing(&mut db, "never be known");
+}
+
 type Condition = (Completer<(), JournalError>, Completion<(), JournalError>);
 
 #[test]
@@ -110,7 +123,7 @@ fn a_sync_that_is_not_durable_in_time_is_not_acknowledged() {
     recorded.env.recorder().hold_until(condition).unwrap();
     let error = db.put_opt("key", "value", &durable()).unwrap_err();
     assert_eq!(error.kind(), rocksdb::ErrorKind::IOError, "{error}");
-    acknowledges_nothing(&mut db, "");
+    acknowledges_nothing(&mut db, "deadline");
     assert!(recorded.env.failure().is_none(), "the recorder may yet come through");
 }
 

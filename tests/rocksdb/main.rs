@@ -22,12 +22,13 @@ mod reference;
 mod sums;
 mod work;
 
+use std::fs;
 use std::path::Path;
 
 use bed::{Recorded, assert_same_tree, log, plain, play};
-use recoverylog::FsmHints;
-use recoverylog::engine::rocksdb::RocksdbOptions;
+use recoverylog::engine::rocksdb::{RocksdbEnv, RocksdbOptions};
 use recoverylog::journal::MemoryJournals;
+use recoverylog::{ErrorKind, FsmHints};
 use rocksdb::backup::{BackupEngine, BackupEngineOptions, RestoreOptions};
 use rocksdb::{
     DBPath, Env, IngestExternalFileOptions, OptimisticTransactionDB, Options, SstFileWriter, TransactionDB,
@@ -207,6 +208,28 @@ fn what_lies_outside_of_the_recorded_directory_is_refused_by_name() {
     // None of this ended the database.
     database.db.put("key", "value").unwrap();
     assert!(recorded.env.failure().is_none());
+}
+
+#[test]
+fn no_way_through_a_directory_that_is_not_recorded_leads_back_into_the_one_that_is() {
+    let (journals, directory) = (MemoryJournals::new(), tempfile::tempdir().unwrap());
+    let (root, aside) = (directory.path().join("recorded"), directory.path().join("aside"));
+    fs::create_dir(&aside).unwrap();
+    let options = RocksdbOptions::default().unrecorded(&aside);
+    let recorded = Recorded::with(&journals, &root, &FsmHints::empty(log()), |journal| journal, options);
+    std::os::unix::fs::symlink(&root, aside.join("alias")).unwrap();
+    let before = recorded.env.recorder().counters().ops_recorded;
+    for way in ["aside/alias/db", "aside/../recorded/db", "aside/alias"] {
+        let opened = rocksdb::DB::open(&recorded.options(), directory.path().join(way));
+        assert_eq!(opened.unwrap_err().kind(), rocksdb::ErrorKind::NotSupported, "{way}");
+    }
+    assert_eq!(recorded.env.recorder().counters().ops_recorded, before);
+    for wrong in [root.join("below"), aside.join("alias"), aside.join("../aside"), "".into(), "aside".into()]
+    {
+        let options = RocksdbOptions::default().unrecorded(&wrong);
+        let error = RocksdbEnv::new(&recorded.fs, options).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Invalid, "{}", wrong.display());
+    }
 }
 
 #[test]

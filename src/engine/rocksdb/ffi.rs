@@ -168,7 +168,16 @@ unsafe fn answer(files: &Files, failure: *mut Failure, call: impl FnOnce() -> io
     });
     let (code, text) = match &outcome {
         Ok(()) => (DONE, String::new()),
-        Err(error) => (code(error), error.to_string()),
+        Err(error) => {
+            let code = match code(error) {
+                // RocksDB passes over some of the others.
+                NOT_SUPPORTED | NOT_FOUND | NO_SPACE if files.tracker().recorder().check().is_err() => {
+                    IO_ERROR
+                }
+                code => code,
+            };
+            (code, error.to_string())
+        }
     };
     let len = text.len().min(TEXT_BYTES);
     // SAFETY: the caller's; the text is a place of `TEXT_BYTES` bytes.

@@ -9,13 +9,13 @@
 
 use std::fmt;
 use std::io;
-use std::path::{Path, PathBuf};
+use std::path::{Component, Path, PathBuf};
 use std::sync::Arc;
 
 use crate::error::{Error, ErrorKind};
 use crate::recorded_fs::Sync;
 use crate::tracker::{Handle, Tracker, io_error};
-use crate::vfs::{File, FileSystem, OpenMode};
+use crate::vfs::{File, FileSystem, OpenMode, resolve_named};
 
 /// The local step of a call failed, and has told how by itself.
 #[derive(Debug)]
@@ -69,7 +69,7 @@ impl Files {
         if path.starts_with(tracker.root()) || path.starts_with(tracker.resolved_root()) {
             return Ok(Place::Recorded);
         }
-        if self.unrecorded.iter().any(|directory| path.starts_with(directory)) {
+        if self.is_unrecorded(path) {
             return Ok(Place::Unrecorded);
         }
         let what = format!("{} is not in the recorded directory, and would be lost", path.display());
@@ -78,6 +78,17 @@ impl Files {
              RocksdbOptions::unrecorded",
             tracker.root().display()
         ))))
+    }
+
+    /// Tells whether `path` lies in a directory that was named, and does not lead back into the recorded one.
+    fn is_unrecorded(&self, path: &Path) -> bool {
+        let is_named = self.unrecorded.iter().any(|directory| path.starts_with(directory));
+        if !is_named || path.components().any(|part| part == Component::ParentDir) {
+            return false;
+        }
+        let parent = resolve_named(&*self.fs, path.parent().unwrap_or(path));
+        let (whole, root) = (resolve_named(&*self.fs, path), self.tracker().resolved_root());
+        !parent.starts_with(root) && !whole.starts_with(root)
     }
 
     /// Finds out where two paths lead that a call joins.
@@ -475,8 +486,9 @@ mod tests {
         refused(files.sync_path(outside, never));
         refused(files.rename(inside, aside, never));
         refused(files.link(aside, inside, never));
-        // A name that begins alike is another directory.
+        // A name that begins alike is another directory, and no way leads back.
         refused(files.remove(at("/aside-not/a"), never));
+        refused(files.remove(at("/aside/../db/a"), never));
         assert!(files.open(aside, OpenMode::Truncate, false, || Ok(())).unwrap().is_none());
         files.rename(aside, at("/aside/b"), || Ok(())).unwrap();
         files.sync_path(aside, || Ok(())).unwrap();
