@@ -8,6 +8,8 @@
 //!
 //! `cargo run --release --manifest-path benches/rocksdb/Cargo.toml -- DIRECTORY MIB REPEATS`
 
+#![expect(clippy::disallowed_methods, reason = "a bench reads the real clock, and writes past the library")]
+
 use std::collections::BTreeMap;
 use std::env;
 use std::fs::{self, File};
