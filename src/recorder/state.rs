@@ -1,9 +1,9 @@
 //! What a recorder knows, under its one lock: the history as sequenced, and how much of it is committed.
 //!
 //! *Invariants.* The state machine runs ahead of the log: it has seen every operation of the committed prefix,
-//! of the batch in flight, of those ahead and of the batch that is filling, in this order, and nothing else. Its offsets are
-//! those of a log in which the batches follow the committed prefix directly; where an append finds other bytes
-//! there, everything that is not committed moves. The first failure stays.
+//! of the batch in flight, of those ahead and of the batch that is filling, in this order, and nothing else. Its
+//! offsets are those of a log in which the batches follow the committed prefix directly; where an append finds other
+//! bytes there, everything that is not committed moves. The first failure stays.
 //!
 //! *Does not* call a journal or a waiter: it says what has to be called once the lock is gone.
 
