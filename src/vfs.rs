@@ -280,6 +280,12 @@ pub trait File: Any + fmt::Debug + Send + Sync {
     /// As [`File::sync_data`], with all metadata.
     fn sync_all(&self) -> io::Result<()>;
 
+    /// Asks the system to begin writing `len` bytes at `offset` to the medium now, so that a later sync has less to do.
+    /// It promises nothing, and cannot fail. The provided method does nothing.
+    fn begin_sync(&self, offset: u64, len: u64) {
+        let _ = (offset, len);
+    }
+
     /// Reserves space for `len` bytes from `offset` on and extends the file to their end; the new bytes read
     /// as zeros. `Unsupported` where the file system cannot.
     fn allocate(&self, offset: u64, len: u64) -> io::Result<()>;

@@ -27,6 +27,10 @@ const WRITE_COST_BYTES: usize = 256;
 /// Writes gather until they have this many bytes, so that small ones do not pay for a hand-over each.
 const BATCH_BYTES: usize = if cfg!(all(test, recoverylog_shuttle)) { 1 } else { 128 << 10 };
 
+/// Where a file grows past a multiple of this, the system is asked to begin with what lies before: a disk that waits
+/// for the sync in the end would be idle until then.
+const BEGIN_SYNC_BYTES: u64 = 1 << 20;
+
 /// One write to a staged file.
 #[derive(Debug)]
 pub(super) struct Write {
@@ -238,12 +242,21 @@ impl Shared {
             }
             offset = offset.saturating_add(piece.len() as u64);
         }
+        if let Some((from, len)) = to_begin(write.offset, offset) {
+            write.file.begin_sync(from, len);
+        }
     }
 
     fn fail(&self, error: Error) {
         self.lock().failure.get_or_insert(error);
         self.failed.store(true, Ordering::Release);
     }
+}
+
+/// Returns the range, first byte and length, whose sync is to begin once `[begin, end)` is written.
+const fn to_begin(begin: u64, end: u64) -> Option<(u64, u64)> {
+    let (first, last) = (begin / BEGIN_SYNC_BYTES, end / BEGIN_SYNC_BYTES);
+    if first < last { Some((first * BEGIN_SYNC_BYTES, (last - first) * BEGIN_SYNC_BYTES)) } else { None }
 }
 
 #[cfg(test)]
@@ -284,5 +297,16 @@ mod tests {
             assert!(gathered.unwrap() <= BATCH_BYTES / WRITE_COST_BYTES);
         }
         writers.drain().unwrap();
+    }
+
+    #[test]
+    fn the_sync_of_a_file_begins_where_it_grows_past_a_multiple_and_only_of_what_lies_before() {
+        const STEP: u64 = BEGIN_SYNC_BYTES;
+        assert_eq!(to_begin(0, STEP - 1), None);
+        assert_eq!(to_begin(0, STEP), Some((0, STEP)));
+        assert_eq!(to_begin(STEP, STEP + 1), None);
+        assert_eq!(to_begin(STEP - 1, STEP + 1), Some((0, STEP)));
+        assert_eq!(to_begin(STEP + 5, 4 * STEP + 5), Some((STEP, 3 * STEP)));
+        assert_eq!(to_begin(u64::MAX - 1, u64::MAX), None);
     }
 }

@@ -362,6 +362,10 @@ impl File for FaultyFile {
         self.faults.run(Effect::SetLen, || self.inner.set_len(len))
     }
 
+    fn begin_sync(&self, offset: u64, len: u64) {
+        self.inner.begin_sync(offset, len);
+    }
+
     fn sync_data(&self) -> io::Result<()> {
         self.sync(Effect::SyncData, || self.inner.sync_data())
     }

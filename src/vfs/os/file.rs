@@ -83,6 +83,13 @@ impl File for OsFile {
         sync(&self.fd)
     }
 
+    // Linux begins to write back what is dirty in a range of which this is said, and drops only what is clean.
+    #[cfg(any(target_os = "linux", target_os = "android"))]
+    fn begin_sync(&self, offset: u64, len: u64) {
+        let len = std::num::NonZeroU64::new(len);
+        fs::fadvise(&self.fd, offset, len, fs::Advice::DontNeed).unwrap_or_default();
+    }
+
     #[cfg(any(target_os = "linux", target_os = "android"))]
     fn allocate(&self, offset: u64, len: u64) -> io::Result<()> {
         let fd = self.for_writing()?;
