@@ -20,7 +20,8 @@ pub use self::nodes::Node;
 use self::nodes::Nodes;
 use crate::hints::{AsOf, FsmHints, HintedFile, HintsError, Property};
 use crate::ids::{Author, Checksum, Fnode, JournalName, LogPath, Offset, SeqNo};
-use crate::op::{OpBody, RecordedOp};
+use crate::live::{Change, LiveMap, What};
+use crate::op::{OpBody, Payload, RecordedOp};
 use crate::planted::{Bug, planted};
 use crate::segment::{Segment, SegmentSet};
 
@@ -49,6 +50,7 @@ pub struct Position {
 
 /// Where this state machine may act as the reference does. The default does not.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a choice by itself")]
 pub struct FsmOptions {
     /// Extend a file's last segment over gaps, as long as author and log are the same.
     pub collapse_gaps: bool,
@@ -58,12 +60,18 @@ pub struct FsmOptions {
     /// While hinted segments remain, let an operation set a property that the hints already have. What the hints
     /// have is later, and the operation that set it may lie in a gap.
     pub overwrite_hinted_properties: bool,
+    /// Do not keep track of which ranges of a file are alive ([`Fsm::live_map`]).
+    pub without_live_map: bool,
 }
 
 impl FsmOptions {
     /// Acts as the reference in all of it.
-    pub const REFERENCE: Self =
-        Self { collapse_gaps: true, accept_unhinted_creates: true, overwrite_hinted_properties: true };
+    pub const REFERENCE: Self = Self {
+        collapse_gaps: true,
+        accept_unhinted_creates: true,
+        overwrite_hinted_properties: true,
+        without_live_map: true,
+    };
 }
 
 /// The state of a history after some of its operations.
@@ -83,6 +91,9 @@ pub struct Fsm {
     hinted_segments: VecDeque<Segment>,
     hinted_fnodes: VecDeque<Fnode>,
     last_mark_nanos: Option<i64>,
+    live: Option<LiveMap>,
+    /// The map is with a recorder, which alone can go on with it.
+    live_is_taken: bool,
 }
 
 /// What an accepted operation did.
@@ -124,6 +135,8 @@ impl Fsm {
             hinted_segments: VecDeque::new(),
             hinted_fnodes: VecDeque::new(),
             last_mark_nanos: None,
+            live: Some(LiveMap::default()),
+            live_is_taken: false,
         }
     }
 
@@ -135,6 +148,7 @@ impl Fsm {
         let log = hints.log.clone().ok_or(HintsError::NoLog)?;
         let flat = hints.flatten()?;
         let mut fsm = Self { options, ..Self::new(log) };
+        fsm.live = fsm.live.filter(|_| !options.without_live_map);
         fsm.hinted_segments = flat.segments.into_vec().into();
         fsm.hinted_fnodes = flat.fnodes.into();
         fsm.last_mark_nanos = hints.as_of.map(|as_of| as_of.unix_nanos);
@@ -178,6 +192,14 @@ impl Fsm {
             }
             _ => {}
         }
+        match (&mut self.live, span.end) {
+            (Some(live), Some(end)) => {
+                live.take(span.log, author, &change(op, checksum, (span.begin, end), transition));
+            }
+            // Nothing exact can be said of a history whose operations have no known end.
+            (live, None) => *live = None,
+            (None, Some(_)) => {}
+        }
         self.advance(op.seq_no, checksum);
         Ok(transition)
     }
@@ -191,6 +213,32 @@ impl Fsm {
                 segment.shift(from, bytes);
             }
         }
+        if let Some(live) = &mut self.live {
+            live.shift(log, from, bytes);
+        }
+    }
+
+    /// Returns which operations of the history still contribute to a live file; `None` where that is kept elsewhere, as
+    /// by a recorder, or not at all.
+    pub const fn live_map(&self) -> Option<&LiveMap> {
+        self.live.as_ref()
+    }
+
+    /// Takes the map away: from here on the caller keeps it.
+    pub(crate) fn take_live_map(&mut self) -> Option<LiveMap> {
+        self.live_is_taken |= self.live.is_some();
+        self.live.take()
+    }
+
+    /// Gives the map back.
+    pub(crate) fn with_live_map(mut self, live: LiveMap) -> Self {
+        (self.live, self.live_is_taken) = (Some(live), false);
+        self
+    }
+
+    /// Tells whether this history has a map, which somebody else keeps.
+    pub(crate) const fn is_live_map_elsewhere(&self) -> bool {
+        self.live_is_taken
     }
 
     /// Returns the sequence number that the next accepted operation has.
@@ -459,6 +507,34 @@ impl Fsm {
         self.next_seq_no = hinted.first_seq_no;
         self.next_checksum = hinted.first_checksum;
     }
+}
+
+/// Returns what liveness has to know of an operation that was accepted.
+pub(crate) fn change(
+    op: &RecordedOp,
+    after: Checksum,
+    (begin, end): (Offset, Offset),
+    transition: Transition,
+) -> Change {
+    let what = match (transition, &op.body) {
+        (Transition::Created(_), _) => What::Created,
+        (Transition::Linked, OpBody::Link { fnode, .. }) => What::Linked(*fnode),
+        (Transition::Unlinked { last }, OpBody::Unlink { fnode, .. }) => {
+            What::Unlinked { fnode: *fnode, last }
+        }
+        (Transition::Written, OpBody::Write { fnode, offset }) => {
+            let payload = op.payload.unwrap_or(Payload { len: 0, crc32c: None });
+            What::Written { fnode: *fnode, at: *offset, len: payload.len, crc32c: payload.crc32c }
+        }
+        (Transition::PropertySet | Transition::Untracked, OpBody::Property { path, .. }) => {
+            What::PropertySet(path.clone())
+        }
+        (Transition::Untracked, OpBody::Create { .. }) => What::StrayCreated,
+        (Transition::Untracked, OpBody::Link { fnode, .. }) => What::StrayLinked(*fnode),
+        (Transition::Untracked, OpBody::Unlink { fnode, .. }) => What::StrayUnlinked(*fnode),
+        _ => What::Nothing,
+    };
+    Change { seq_no: op.seq_no, begin, end, before: op.checksum, after, what }
 }
 
 /// Begins a segment with one operation.

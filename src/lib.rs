@@ -79,6 +79,7 @@ pub mod hint_store;
 pub mod hints;
 mod ids;
 pub mod journal;
+pub mod live;
 mod op;
 mod planted;
 pub mod player;

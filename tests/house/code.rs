@@ -6,7 +6,7 @@ use super::tokens::{Token, paths_at, tokens};
 use super::{assert_none, files_named, read};
 
 const GROUND: &[&str] = &["ids", "error", "prng", "conformance", "planted"];
-const CORE: &[&str] = &["op", "segment", "hints", "fsm", "wire"];
+const CORE: &[&str] = &["op", "segment", "hints", "live", "fsm", "wire"];
 const DOORS: &[&str] = &["clock", "sync", "completion", "entropy"];
 const SEAMS: &[&str] = &["vfs", "journal", "hint_store"];
 
@@ -25,7 +25,8 @@ const MAY_IMPORT: &[(&str, &[&[&str]])] = &[
     ("op", &[&["ids"]]),
     ("segment", &[&["ids", "error"]]),
     ("hints", &[&["ids", "error", "op", "segment"]]),
-    ("fsm", &[&["ids", "error", "planted", "op", "segment", "hints"]]),
+    ("live", &[&["ids", "planted", "op", "segment", "hints"]]),
+    ("fsm", &[&["ids", "error", "planted", "op", "segment", "hints", "live"]]),
     ("wire", &[&["ids", "error", "op", "segment", "hints"]]),
     // The doors of time, locks and randomness, and how one waits.
     ("clock", &[]),
@@ -48,7 +49,7 @@ const MAY_IMPORT: &[(&str, &[&[&str]])] = &[
 ];
 
 /// Modules without I/O, clock, randomness or async.
-const PURE: &[&str] = &["ids", "error", "op", "segment", "hints", "fsm", "wire"];
+const PURE: &[&str] = &["ids", "error", "op", "segment", "hints", "live", "fsm", "wire"];
 const IMPURE: &[&str] = &[
     "std::env",
     "std::fs",

@@ -1,0 +1,286 @@
+//! The bytes of one file, each with the operation that wrote it last.
+//!
+//! *Invariants.* Extents stand in the order of the file and do not overlap. A byte that was written again belongs to
+//! the later operation alone. An extent takes at most 80 bytes of memory, its share of what is reserved included,
+//! wherever a file has more than a few.
+//!
+//! *Does not* know links: whether the file lives at all is its owner's to say.
+
+use std::ops::Range;
+
+/// Extents in one piece of memory.
+const CHUNK_MAX: usize = 128;
+/// The longest part that reserved memory grows by at once, in extents.
+const SPARE_MAX: usize = 8;
+/// In [`Extent::run`]: the operation carries a digest.
+const HAS_DIGEST: u32 = 1 << 31;
+
+/// Consecutive bytes of a file, and what of a log they were written by: one operation, or, where `payload_at` is 0,
+/// a range of operations.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub(super) struct Extent {
+    /// Where in the file it begins.
+    pub(super) at: u64,
+    /// The first operation.
+    pub(super) seq_no: i64,
+    /// Where in the log that begins.
+    pub(super) begin: u64,
+    /// Bytes of the file.
+    pub(super) len: u32,
+    /// Where the first of them lies, from `begin` on; 0 where that is not known.
+    pub(super) payload_at: u32,
+    /// Bytes of the log, frames and payloads.
+    pub(super) bytes: u32,
+    /// The last operation, as a distance from the first.
+    pub(super) span: u32,
+    /// Checksum of the history before the first operation.
+    pub(super) before: u32,
+    /// Checksum of the history after the last operation.
+    pub(super) after: u32,
+    digest: u32,
+    run: u32,
+}
+
+impl Extent {
+    /// Makes an extent of one operation; `crc32c` is that of its whole payload.
+    pub(super) const fn digested(mut self, crc32c: Option<u32>) -> Self {
+        if let Some(crc32c) = crc32c {
+            self.digest = crc32c;
+            self.run |= HAS_DIGEST;
+        }
+        self
+    }
+
+    /// Makes an extent of operations of a run, in `[begin, begin + bytes)` of the log.
+    pub(super) const fn new(at: u64, len: u32, run: u32, seq_no: i64, (begin, bytes): (u64, u32)) -> Self {
+        let (payload_at, span, before, after, digest) = (0, 0, 0, 0, 0);
+        Self { at, seq_no, begin, len, payload_at, bytes, span, before, after, digest, run }
+    }
+
+    pub(super) const fn end(&self) -> u64 {
+        self.at.saturating_add(self.len as u64)
+    }
+
+    pub(super) const fn run(&self) -> u32 {
+        self.run & !HAS_DIGEST
+    }
+
+    pub(super) const fn last(&self) -> i64 {
+        self.seq_no.saturating_add(self.span as i64)
+    }
+
+    pub(super) const fn log_end(&self) -> u64 {
+        self.begin.saturating_add(self.bytes as u64)
+    }
+
+    /// Returns the CRC-32C of the whole payload of its one operation.
+    pub(super) const fn crc32c(&self) -> Option<u32> {
+        if self.run & HAS_DIGEST != 0 { Some(self.digest) } else { None }
+    }
+
+    /// Moves what lies at or past `from` in the log by `bytes`.
+    pub(super) fn shift(&mut self, from: u64, bytes: u64) {
+        if self.begin >= from {
+            self.begin = self.begin.saturating_add(bytes);
+        } else if self.log_end() > from {
+            // Extents are only joined as long as there is room for more foreign bytes than are ever found.
+            self.bytes = self.bytes.saturating_add(u32::try_from(bytes).unwrap_or(u32::MAX));
+        }
+    }
+
+    /// Returns the part before `end` of the file.
+    fn until(&self, end: u64) -> Self {
+        Self { len: end.saturating_sub(self.at) as u32, ..self.clone() }
+    }
+
+    /// Returns the part from `begin` of the file on.
+    fn since(&self, begin: u64) -> Self {
+        let cut = begin.saturating_sub(self.at) as u32;
+        let payload_at = if self.payload_at == 0 { 0 } else { self.payload_at + cut };
+        Self { at: begin, len: self.len - cut, payload_at, ..self.clone() }
+    }
+
+    /// Returns an extent that holds both, which are neighbours in the file and of one run; `None` where it would be too
+    /// long.
+    pub(super) fn joined(&self, next: &Self) -> Option<Self> {
+        let first = if self.seq_no <= next.seq_no { self } else { next };
+        let (end, after, last) = if self.last() >= next.last() {
+            (self.log_end(), self.after, self.last())
+        } else {
+            (next.log_end(), next.after, next.last())
+        };
+        let len = u32::try_from(next.end() - self.at).ok()?;
+        let bytes =
+            u32::try_from(end.checked_sub(first.begin)?).ok().filter(|bytes| *bytes < u32::MAX / 2)?;
+        let span = u32::try_from(last.checked_sub(first.seq_no)?).ok()?;
+        let joined = Self::new(self.at, len, self.run(), first.seq_no, (first.begin, bytes));
+        Some(Self { span, before: first.before, after, ..joined })
+    }
+}
+
+/// The extents of one file.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Extents {
+    chunks: Vec<Vec<Extent>>,
+    len: usize,
+}
+
+impl Extents {
+    pub(super) const fn len(&self) -> usize {
+        self.len
+    }
+
+    pub(super) fn iter(&self) -> impl Iterator<Item = &Extent> {
+        self.chunks.iter().flatten()
+    }
+
+    pub(super) fn iter_mut(&mut self) -> impl Iterator<Item = &mut Extent> {
+        self.chunks.iter_mut().flatten()
+    }
+
+    /// Returns those that hold a byte of `[begin, end)` of the file.
+    pub(super) fn in_range(&self, range: Range<u64>) -> impl Iterator<Item = &Extent> {
+        let (chunk, index) = self.first_past(range.start);
+        let rest = self.chunks.get(chunk..).unwrap_or_default();
+        rest.iter().flatten().skip(index).take_while(move |extent| extent.at < range.end)
+    }
+
+    /// Puts `new` in the place of what its bytes were before.
+    pub(super) fn write(&mut self, new: Extent) {
+        if new.len == 0 {
+            return;
+        }
+        let last = self.chunks.last_mut();
+        if last.as_ref().and_then(|chunk| chunk.last()).is_none_or(|last| last.end() <= new.at) {
+            self.len += 1;
+            match last {
+                Some(chunk) if chunk.len() < CHUNK_MAX => push(chunk, new),
+                _ => self.chunks.push(vec![new]),
+            }
+            return;
+        }
+        let (from, to) = (self.first_past(new.at), self.first_from(new.end()));
+        let mut parts: [Option<Extent>; 3] = [None, None, None];
+        if from < to {
+            if let Some(first) = self.get(from).filter(|first| first.at < new.at) {
+                parts[0] = Some(first.until(new.at));
+            }
+            if let Some(last) = self.before(to).filter(|last| last.end() > new.end()) {
+                parts[2] = Some(last.since(new.end()));
+            }
+        }
+        parts[1] = Some(new);
+        self.replace(from, to, parts);
+    }
+
+    /// Joins neighbours in the file until at most `target` extents are left, as far as `may_join` lets it. Those that lie
+    /// nearest to each other in the log go first, so that the least is kept alive in vain.
+    pub(super) fn merge(&mut self, target: usize, may_join: impl Fn(&Extent, &Extent) -> bool) {
+        /// What two extents of which one follows the other in the log would hold beside them: nothing.
+        const NEAREST: u64 = 0;
+        let mut distance_max = NEAREST;
+        while self.len > target {
+            let mut merged: Vec<Extent> = Vec::with_capacity(self.len);
+            let mut left = self.len;
+            for next in self.chunks.drain(..).flatten() {
+                let last = merged.last_mut().filter(|last| {
+                    left > target
+                        && last.run() == next.run()
+                        && distance(last, &next) <= distance_max
+                        && may_join(last, &next)
+                });
+                match last.and_then(|last| Some((last.joined(&next)?, last))) {
+                    Some((joined, last)) => {
+                        *last = joined;
+                        left -= 1;
+                    }
+                    None => merged.push(next),
+                }
+            }
+            self.len = merged.len();
+            self.chunks = merged.chunks(CHUNK_MAX).map(<[Extent]>::to_vec).collect();
+            if distance_max == u64::MAX {
+                return;
+            }
+            distance_max = if distance_max == NEAREST { 4096 } else { distance_max.saturating_mul(16) };
+        }
+    }
+
+    /// Returns the bytes of memory that are held.
+    #[cfg(test)]
+    pub(super) fn memory(&self) -> usize {
+        let of = |chunk: &Vec<Extent>| chunk.capacity() * size_of::<Extent>();
+        self.chunks.capacity() * size_of::<Vec<Extent>>() + self.chunks.iter().map(of).sum::<usize>()
+    }
+
+    /// Returns the place of the first extent that ends past `at`.
+    fn first_past(&self, at: u64) -> (usize, usize) {
+        let chunk = self.chunks.partition_point(|chunk| chunk.last().is_some_and(|last| last.end() <= at));
+        let index = self.chunks.get(chunk).map_or(0, |chunk| chunk.partition_point(|e| e.end() <= at));
+        (chunk, index)
+    }
+
+    /// Returns the place of the first extent that begins at or past `at`.
+    fn first_from(&self, at: u64) -> (usize, usize) {
+        let chunk = self.chunks.partition_point(|chunk| chunk.last().is_some_and(|last| last.at < at));
+        let index = self.chunks.get(chunk).map_or(0, |chunk| chunk.partition_point(|e| e.at < at));
+        (chunk, index)
+    }
+
+    fn get(&self, (chunk, index): (usize, usize)) -> Option<&Extent> {
+        self.chunks.get(chunk)?.get(index)
+    }
+
+    /// Returns the extent before a place.
+    fn before(&self, (chunk, index): (usize, usize)) -> Option<&Extent> {
+        match index.checked_sub(1) {
+            Some(index) => self.get((chunk, index)),
+            None => self.chunks.get(chunk.checked_sub(1)?)?.last(),
+        }
+    }
+
+    /// Puts `parts` in the place of everything from one place to another.
+    fn replace(&mut self, from: (usize, usize), to: (usize, usize), parts: [Option<Extent>; 3]) {
+        let count: usize = self.chunks.iter().skip(from.0).take(to.0 - from.0).map(Vec::len).sum();
+        let removed = count + to.1 - from.1;
+        let added = parts.iter().flatten().count();
+        self.len = self.len + added - removed;
+        if from.0 < to.0 {
+            if let Some(last) = self.chunks.get_mut(to.0) {
+                last.drain(..to.1);
+            }
+            self.chunks.drain(from.0 + 1..to.0);
+            if self.chunks.get(from.0 + 1).is_some_and(Vec::is_empty) {
+                self.chunks.remove(from.0 + 1);
+            }
+        }
+        let Some(chunk) = self.chunks.get_mut(from.0) else { return };
+        let upto = if from.0 < to.0 { chunk.len() } else { to.1 };
+        if chunk.len() + added > chunk.capacity() {
+            chunk.reserve_exact(spare(chunk.len()).max(added));
+        }
+        chunk.splice(from.1..upto, parts.into_iter().flatten());
+        if chunk.len() > CHUNK_MAX {
+            let second = chunk.split_off(chunk.len() / 2);
+            chunk.shrink_to_fit();
+            self.chunks.insert(from.0 + 1, second);
+        }
+    }
+}
+
+/// Returns how many bytes of the log lie between two extents of one run.
+fn distance(one: &Extent, other: &Extent) -> u64 {
+    other.begin.saturating_sub(one.log_end()).max(one.begin.saturating_sub(other.log_end()))
+}
+
+fn spare(len: usize) -> usize {
+    (len / 4).clamp(1, SPARE_MAX)
+}
+
+/// Pushes with little memory to spare: most files have few extents, and the others have many chunks.
+fn push(chunk: &mut Vec<Extent>, extent: Extent) {
+    if chunk.len() == chunk.capacity() {
+        chunk.reserve_exact(spare(chunk.len()));
+    }
+    chunk.push(extent);
+}
