@@ -28,6 +28,7 @@ use std::time::Duration;
 use self::handoff::Pause;
 pub use self::handoff::{Follower, POLL_EVERY, Position, Tail};
 use self::judge::Judge;
+pub(crate) use self::plan::check_stored;
 pub use self::plan::{Plan, PlanRange};
 use self::prefetch::Prefetch;
 use self::reader::{Leftover, OpReader, Step};

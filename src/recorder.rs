@@ -12,6 +12,7 @@
 
 mod batch;
 mod credit;
+mod hinting;
 mod options;
 mod position;
 mod resolve;
@@ -25,13 +26,11 @@ use std::sync::{Arc, PoisonError};
 
 use bytes::Bytes;
 
-use self::batch::Waiter;
 use self::credit::{Credit, Refused};
 use self::options::Settings;
 pub use self::options::{RecorderCounters, RecorderOptions};
 pub use self::position::{Barrier, Pending, PendingHints, Position};
 use self::state::{Settled, State};
-use self::transaction::ANCHOR_PATH;
 pub(crate) use self::transaction::Transaction;
 use crate::clock::Deadline;
 use crate::completion::{Completion, completion};
@@ -39,7 +38,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::fsm::Fsm;
 use crate::ids::{Author, Fnode, JournalName, LogPath, Offset, RESERVED};
 use crate::journal::Journal;
-use crate::planted::{Bug, planted};
+use crate::live::LiveMap;
 use crate::sync::{Mutex, MutexGuard};
 
 /// The most bytes that one write operation holds; larger writes become several operations.
@@ -75,6 +74,8 @@ struct Inner {
     journal: Arc<dyn Journal>,
     settings: Settings,
     credit: Credit,
+    /// What is alive, as far as it was told; locked before `state`.
+    live: Option<Mutex<LiveMap>>,
     state: Mutex<State>,
 }
 
@@ -106,6 +107,12 @@ impl Drop for Hold {
     }
 }
 
+/// Operations that belong together, of which not all could be sequenced.
+struct Unsequenced {
+    error: Error,
+    has_recorded: bool,
+}
+
 /// Credit that was taken for bytes to be recorded; given back where they are not.
 pub(crate) struct Reserved<'a> {
     credit: &'a Credit,
@@ -126,15 +133,16 @@ impl Recorder {
     /// A history that was last recorded in another log is forked: a no-op in this one takes it over.
     ///
     /// # Errors
-    /// [`ErrorKind::Invalid`] where hinted operations of the history were not played.
+    /// [`ErrorKind::Invalid`] where hinted operations of the history were not played, or where it was cloned out of another
+    /// recorder by [`Recorder::with_fsm`]: take [`Recorder::history`].
     pub fn new(
         journal: Arc<dyn Journal>,
-        fsm: Fsm,
+        mut fsm: Fsm,
         head: Offset,
         author: Author,
         options: RecorderOptions,
     ) -> Result<Self> {
-        let in_flight_bytes_max = options.in_flight_bytes_max;
+        let (in_flight_bytes_max, extents_max) = (options.in_flight_bytes_max, options.extents_max);
         let settings = Settings::new(&*journal, author, options);
         if fsm.hinted_segment().is_some() {
             return Err(Error::new(ErrorKind::Invalid, "the history was not played to its end")
@@ -142,9 +150,22 @@ impl Recorder {
                 .advise("finish playing before recording"));
         }
         let fork = *fsm.last_log() != settings.log;
-        let state = Mutex::new(State::new(fsm, head, fork));
+        if settings.live_map && fsm.is_live_map_elsewhere() {
+            return Err(Error::new(
+                ErrorKind::Invalid,
+                "what is alive of the history is with another recorder",
+            )
+            .in_log(&settings.log)
+            .advise("take the history with `Recorder::history`"));
+        }
+        let mut live = fsm.take_live_map().filter(|_| settings.live_map);
+        if let Some(live) = &mut live {
+            live.bound_extents(extents_max);
+        }
+        let live = live.map(Mutex::new);
+        let state = Mutex::new(State::new(fsm, head, fork, live.is_some()));
         let credit = Credit::new(in_flight_bytes_max);
-        let recorder = Self { inner: Arc::new(Inner { journal, settings, credit, state }) };
+        let recorder = Self { inner: Arc::new(Inner { journal, settings, credit, live, state }) };
         if fork {
             recorder.no_op()?;
         }
@@ -163,7 +184,8 @@ impl Recorder {
         self.transaction(reserved, |tx| tx.create(path))
     }
 
-    /// Links `fnode` at a further path; what was linked there loses that link.
+    /// Links `fnode` at a further path; what was linked there loses that link. Where that is `fnode` itself, nothing is
+    /// recorded.
     pub fn link(&self, fnode: Fnode, path: &LogPath) -> Result<()> {
         self.checked(&[path])?;
         let reserved = self.reserve_ops(&[path])?;
@@ -243,7 +265,7 @@ impl Recorder {
             state.check()?;
         }
         let (completer, completion) = completion();
-        if let Some(waiter) = state.wait_for_all(Waiter::Barrier(completer)) {
+        if let Some(waiter) = state.wait_for_all(completer) {
             drop(waiter);
             return Ok(Barrier::resolved(Ok(state.committed)));
         }
@@ -299,40 +321,6 @@ impl Recorder {
         Ok(())
     }
 
-    /// Takes hints that lead a player to this very point of the log; they resolve once it is durable.
-    ///
-    /// A no-op anchors them at the head of the log. In an empty tree a reserved file holds the anchor, which
-    /// the player of this crate hides.
-    ///
-    /// # Errors
-    /// As all recording calls.
-    pub fn take_hints(&self) -> Result<PendingHints> {
-        let anchor = LogPath::from_bytes(ANCHOR_PATH);
-        let reserved = self.reserve_ops(&[&anchor])?;
-        let (completer, completion) = completion();
-        self.transaction(reserved, |tx| {
-            match tx.fsm().live_files() {
-                0 => drop(tx.create(&anchor)?),
-                // Left behind, it would hold the log back at its creation.
-                2.. if tx.fsm().link(&anchor).is_some() => drop(tx.unlink(&anchor)?),
-                _ => {}
-            }
-            if !planted(Bug::NoAnchor) {
-                tx.no_op(None)?;
-            }
-            let nanos = tx.mark_nanos();
-            let hints = Box::new(tx.fsm().hints_to_head(&self.inner.settings.log, nanos));
-            let waiter = Waiter::Hints(hints, completer);
-            if planted(Bug::EarlyHints) {
-                waiter.resolve(&Ok(tx.state.committed));
-            } else {
-                tx.state.wait_for_all(waiter);
-            }
-            Ok(())
-        })?;
-        Ok(PendingHints::new(completion))
-    }
-
     /// Returns the durable prefix of the log.
     pub fn committed(&self) -> Position {
         self.inner.lock().committed
@@ -363,7 +351,8 @@ impl Recorder {
         &self.inner.settings.log
     }
 
-    /// Looks at the history as it stands after everything that was recorded, durable or not.
+    /// Looks at the history as it stands after everything that was recorded, durable or not, without its
+    /// [`LiveMap`].
     ///
     /// The recorder's lock is held meanwhile.
     pub fn with_fsm<T>(&self, look: impl FnOnce(&Fsm) -> T) -> T {
@@ -444,25 +433,41 @@ impl Recorder {
     ) -> Result<T> {
         let mut state = self.inner.lock();
         state.check()?;
+        match self.sequence(&mut state, &mut reserved, record) {
+            Ok(done) => {
+                let is_fed = state.is_fed();
+                self.inner.drive(state);
+                self.inner.digest(is_fed);
+                Ok(done)
+            }
+            Err(refused) => {
+                drop(state);
+                Err(self.refused(refused))
+            }
+        }
+    }
+
+    /// Sequences operations, and calls nobody.
+    fn sequence<T>(
+        &self,
+        state: &mut State,
+        reserved: &mut Reserved<'_>,
+        record: impl FnOnce(&mut Transaction<'_>) -> Result<T>,
+    ) -> Result<T, Unsequenced> {
         let before = (state.pending.ops, state.pending.content.len());
-        let outcome = record(&mut Transaction { state: &mut state, settings: &self.inner.settings });
+        let outcome = record(&mut Transaction { state, settings: &self.inner.settings });
         let ops = state.pending.ops - before.0;
         if ops > 0 {
             state.counters.ops_recorded += ops;
             state.counters.bytes_recorded += (state.pending.content.len() - before.1) as u64;
             state.pending.credit += std::mem::take(&mut reserved.bytes);
         }
-        match outcome {
-            Ok(done) => {
-                self.inner.drive(state);
-                Ok(done)
-            }
-            Err(error) if ops > 0 => {
-                drop(state);
-                Err(self.fail(error))
-            }
-            Err(error) => Err(error),
-        }
+        outcome.map_err(|error| Unsequenced { error, has_recorded: ops > 0 })
+    }
+
+    /// Returns the error of operations that were not all sequenced.
+    fn refused(&self, refused: Unsequenced) -> Error {
+        if refused.has_recorded { self.fail(refused.error) } else { refused.error }
     }
 
     fn checked(&self, paths: &[&LogPath]) -> Result<()> {
@@ -527,7 +532,7 @@ impl Inner {
             self.credit.close();
         }
         for waiter in settled.waiters {
-            waiter.resolve(&outcome);
+            waiter.resolve(outcome.clone());
         }
     }
 }

@@ -12,8 +12,9 @@ use std::time::Duration;
 use crate::clock::Deadline;
 use crate::error::{Error, ErrorKind, Result};
 use crate::fsm::Fsm;
+use crate::hints::FsmHints;
 use crate::ids::{JournalName, Offset};
-use crate::journal::Journal;
+use crate::journal::{Fragment, Journal, Journals};
 
 /// What a player is going to read, in order.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -87,20 +88,11 @@ impl Plan {
         journals: &BTreeMap<JournalName, Arc<dyn Journal>>,
         step: Duration,
     ) -> Result<()> {
-        for range in &self.ranges {
-            let Some(journal) = journals.get(&range.log) else { continue };
-            let mut at = range.begin;
-            for fragment in journal.fragments(Deadline::after(step))? {
-                if fragment.end <= at || at >= range.end {
-                    continue;
-                }
-                if fragment.begin > at {
-                    return Err(hole(&range.log, at, fragment.begin.min(range.end)));
-                }
-                at = fragment.end;
-            }
-            if at < range.end {
-                return Err(hole(&range.log, at, range.end));
+        for (log, journal) in journals {
+            let mut ranges = self.ranges.iter().filter(|range| range.log == *log).peekable();
+            if ranges.peek().is_some() {
+                let stored = journal.fragments(Deadline::after(step))?;
+                ranges.try_for_each(|range| is_stored(range, &stored))?;
             }
         }
         Ok(())
@@ -110,6 +102,46 @@ impl Plan {
     pub fn bytes(&self) -> u64 {
         self.ranges.iter().map(PlanRange::bytes).sum()
     }
+}
+
+/// Checks that `own`, and the other journals that hints name, store every byte that they name.
+///
+/// # Errors
+/// `DataLoss` where they do not; what the journals say.
+pub(crate) fn check_stored(
+    own: &Arc<dyn Journal>,
+    journals: &dyn Journals,
+    hints: &FsmHints,
+    deadline: Deadline,
+) -> Result<()> {
+    let flat = hints.flatten()?;
+    let mut listed = BTreeMap::new();
+    for segment in flat.segments.as_slice() {
+        let (Some(log), Some(end)) = (&segment.log, segment.end_offset) else { continue };
+        if !listed.contains_key(log) {
+            let journal = if log == own.name() { Arc::clone(own) } else { journals.open(log)? };
+            listed.insert(log.clone(), journal.fragments(deadline)?);
+        }
+        let stored = listed.get(log).map(Vec::as_slice).unwrap_or_default();
+        is_stored(&PlanRange { log: log.clone(), begin: segment.first_offset, end }, stored)?;
+    }
+    Ok(())
+}
+
+/// Checks that `stored`, the fragments of the range's log in order, hold it without a hole.
+fn is_stored(range: &PlanRange, stored: &[Fragment]) -> Result<()> {
+    let mut at = range.begin;
+    // Fragments may overlap, each ending no earlier than the one before.
+    for fragment in stored.iter().filter(|fragment| fragment.end > range.begin) {
+        if at >= range.end {
+            break;
+        }
+        if fragment.begin > at {
+            return Err(hole(&range.log, at, fragment.begin.min(range.end)));
+        }
+        at = at.max(fragment.end);
+    }
+    if at < range.end { Err(hole(&range.log, at, range.end)) } else { Ok(()) }
 }
 
 /// Adds a range, or extends the last one where it begins inside of it or at its end.

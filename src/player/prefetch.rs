@@ -15,7 +15,7 @@ use bytes::Bytes;
 use crate::clock::Deadline;
 use crate::error::{Error, ErrorKind, Result};
 use crate::ids::{JournalName, Offset};
-use crate::journal::{Chunk, Codec, Journal, JournalReader, ReadRange, ReadStep};
+use crate::journal::{Chunk, Codec, Fragment, Journal, JournalReader, ReadRange, ReadStep};
 use crate::player::plan::{Plan, PlanRange, hole};
 use crate::sync::thread::JoinHandle;
 use crate::sync::{Condvar, Mutex, MutexGuard, thread};
@@ -92,10 +92,11 @@ impl Prefetch {
         threads: usize,
         step: Duration,
     ) -> Result<Self> {
-        let mut tasks = Vec::new();
+        let (mut tasks, mut stored) = (Vec::new(), BTreeMap::new());
         for (index, range) in plan.ranges.iter().enumerate() {
             let journal = journals.get(&range.log).ok_or_else(|| missing_journal(&range.log))?;
-            split(index, range, &**journal, step, &mut tasks);
+            let list = || journal.fragments(Deadline::after(step)).unwrap_or_default();
+            split(index, range, stored.entry(&range.log).or_insert_with(list), &mut tasks);
         }
         let workers = if threads > 1 { (threads - 1).min(tasks.len()) } else { 0 };
         let shared = Arc::new(Shared {
@@ -353,7 +354,7 @@ impl Fetch {
 
 /// Splits a range into tasks: a whole stored fragment each, so that its sum can be checked, and long pieces of
 /// what is stored as it is.
-fn split(index: usize, range: &PlanRange, journal: &dyn Journal, step: Duration, tasks: &mut Vec<Task>) {
+fn split(index: usize, range: &PlanRange, stored: &[Fragment], tasks: &mut Vec<Task>) {
     let mut push = |begin: Offset, end: Offset| {
         if begin < end {
             tasks.push(Task { range: index, log: range.log.clone(), begin, end });
@@ -361,7 +362,7 @@ fn split(index: usize, range: &PlanRange, journal: &dyn Journal, step: Duration,
     };
     let mut begin = range.begin;
     // A journal that cannot list is read in one piece.
-    for fragment in journal.fragments(Deadline::after(step)).unwrap_or_default() {
+    for fragment in stored {
         let end = fragment.end.min(range.end);
         if end <= begin || fragment.begin >= range.end {
             continue;
@@ -496,7 +497,7 @@ mod tests {
         assert_eq!(journal.fragments(Deadline::passed()).unwrap().len(), 4);
         let range = PlanRange { log: name(), begin: offset(begin), end: offset(end) };
         let mut tasks = Vec::new();
-        split(3, &range, &*journal, Duration::from_secs(5), &mut tasks);
+        split(3, &range, &journal.fragments(Deadline::passed()).unwrap(), &mut tasks);
         assert!(tasks.iter().all(|task| task.range == 3 && task.log == name()));
         tasks.iter().map(|task| (task.begin.get(), task.end.get())).collect()
     }
@@ -523,7 +524,7 @@ mod tests {
         }
         let range = PlanRange { log: name(), begin: Offset::ZERO, end: offset(2 * LEN) };
         let mut tasks = Vec::new();
-        split(0, &range, &*journal, Duration::from_secs(5), &mut tasks);
+        split(0, &range, &journal.fragments(Deadline::passed()).unwrap(), &mut tasks);
         let lengths: Vec<_> = tasks.iter().map(|task| task.end.bytes_since(task.begin)).collect();
         assert_eq!(lengths, [LEN, TASK_BYTES, TASK_BYTES, 5]);
     }

@@ -10,9 +10,8 @@ use bytes::Bytes;
 
 use super::position::Position;
 use crate::completion::Completer;
-use crate::error::{Error, Result};
-use crate::hints::FsmHints;
-use crate::ids::{Checksum, JournalName, Offset, SeqNo};
+use crate::error::Error;
+use crate::ids::{Checksum, Offset, SeqNo};
 
 /// Operations that wait for the append before theirs.
 #[derive(Debug)]
@@ -50,12 +49,8 @@ pub(super) struct InFlight {
     pub(super) waiters: Vec<Waiter>,
 }
 
-/// Who waits for a batch, and for what.
-#[derive(Debug)]
-pub(super) enum Waiter {
-    Barrier(Completer<Position, Error>),
-    Hints(Box<FsmHints>, Completer<FsmHints, Error>),
-}
+/// Who waits for a batch.
+pub(super) type Waiter = Completer<Position, Error>;
 
 impl Batch {
     /// Begins a batch in `buffer`.
@@ -109,22 +104,4 @@ pub(super) fn reclaim(mut content: Bytes) -> Option<Vec<u8>> {
     }
     content.truncate(0);
     Some(content.into())
-}
-
-impl Waiter {
-    /// Tells the waiter that everything up to `position` is durable.
-    pub(super) fn resolve(self, outcome: &Result<Position>) {
-        match (self, outcome) {
-            (Self::Barrier(completer), outcome) => completer.resolve(outcome.clone()),
-            (Self::Hints(hints, completer), Ok(_)) => completer.resolve(Ok(*hints)),
-            (Self::Hints(_, completer), Err(error)) => completer.resolve(Err(error.clone())),
-        }
-    }
-
-    /// Moves what lies at or past `from` by `bytes`.
-    pub(super) fn shift(&mut self, log: &JournalName, from: Offset, bytes: u64) {
-        if let Self::Hints(hints, _) = self {
-            hints.shift_offsets(log, from, bytes);
-        }
-    }
 }

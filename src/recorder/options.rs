@@ -10,6 +10,7 @@ use std::time::Duration;
 use crate::clock::{Clock, SystemClock};
 use crate::ids::{Author, JournalName, LogPath, Offset};
 use crate::journal::{Append, Journal, RegisterSelector, RegisterSet};
+use crate::live::{EXTENTS_MAX, HintBudget};
 
 /// What does not change in the life of a recorder.
 #[derive(Debug)]
@@ -24,6 +25,8 @@ pub(super) struct Settings {
     pub(super) send_bytes_min: usize,
     pub(super) stall: Duration,
     pub(super) resolve: Duration,
+    pub(super) live_map: bool,
+    pub(super) hint_budget: HintBudget,
     pub(super) clock: Arc<dyn Clock>,
 }
 
@@ -41,6 +44,8 @@ impl Settings {
             send_bytes_min: options.send_bytes_min,
             stall: options.stall,
             resolve: options.resolve,
+            live_map: options.live_map,
+            hint_budget: options.hint_budget,
             clock: options.clock,
         }
     }
@@ -60,6 +65,9 @@ pub struct RecorderOptions {
     pub(super) send_bytes_min: usize,
     pub(super) stall: Duration,
     pub(super) resolve: Duration,
+    pub(super) live_map: bool,
+    pub(super) hint_budget: HintBudget,
+    pub(super) extents_max: usize,
     pub(super) clock: Arc<dyn Clock>,
 }
 
@@ -72,6 +80,9 @@ impl Default for RecorderOptions {
             send_bytes_min: 1,
             stall: Duration::from_secs(60),
             resolve: Duration::from_secs(60),
+            live_map: true,
+            hint_budget: HintBudget::default(),
+            extents_max: EXTENTS_MAX,
             clock: Arc::new(SystemClock),
         }
     }
@@ -122,6 +133,32 @@ impl RecorderOptions {
     #[must_use]
     pub const fn resolve_max(mut self, resolve: Duration) -> Self {
         self.resolve = resolve;
+        self
+    }
+
+    /// Keeps track of which ranges of a file are alive (default), so that hints leave out writes that were written over;
+    /// or takes every operation of a live file for alive, as Gazette's recorder does.
+    ///
+    /// It takes at most 80 bytes of memory for each extent: a range of a file that was written in one piece.
+    #[must_use]
+    pub const fn live_map(mut self, live_map: bool) -> Self {
+        self.live_map = live_map;
+        self
+    }
+
+    /// Bounds the extents of one file (default 262,144, or 20 MB of memory). Past it neighbours are joined, those first
+    /// that lie nearest to each other in the log; what one of them kept alive, all of it does then. Two between which
+    /// another file was created, or hints left something out, are never joined, so that there can be more.
+    #[must_use]
+    pub const fn extents_per_file_max(mut self, extents: usize) -> Self {
+        self.extents_max = extents;
+        self
+    }
+
+    /// Sets how hints trade their own size against what a player reads.
+    #[must_use]
+    pub const fn hint_budget(mut self, budget: HintBudget) -> Self {
+        self.hint_budget = budget;
         self
     }
 

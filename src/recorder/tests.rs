@@ -5,6 +5,7 @@
 //! the log is decoded from its first byte, and the history it gives must be the recorder's, offsets included.
 
 mod compare_and_append;
+mod hinting;
 mod holds;
 mod recording;
 #[cfg(recoverylog_shuttle)]

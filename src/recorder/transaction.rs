@@ -41,10 +41,13 @@ impl Transaction<'_> {
         }
     }
 
-    /// Links `fnode` at `path`, and unlinks what was there.
+    /// Links `fnode` at `path`, and unlinks what was there. Nothing changes where it is linked there already.
     pub(crate) fn link(&mut self, fnode: Fnode, path: &LogPath) -> Result<()> {
         self.refuse_property(path, "link")?;
         self.is_live(fnode)?;
+        if self.state.fsm.link(path) == Some(fnode) {
+            return Ok(());
+        }
         self.unlink_if_linked(path)?;
         self.push(OpBody::Link { fnode, path: path.clone() }).map(drop)
     }

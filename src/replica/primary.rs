@@ -15,8 +15,8 @@ use crate::completion::{Abandoned, Completion, completion};
 use crate::error::{Error, ErrorKind, Result};
 use crate::hint_store::HintStore;
 use crate::ids::Author;
-use crate::journal::Journal;
-use crate::player::{Played, Warning};
+use crate::journal::{Journal, Journals};
+use crate::player::{Played, Warning, check_stored};
 use crate::recorded_fs::RecordedFs;
 use crate::recorder::{Barrier, Recorder, RecorderCounters};
 use crate::sync::thread::JoinHandle;
@@ -59,6 +59,9 @@ pub struct PrimaryStatus {
 #[derive(Debug)]
 struct Publisher {
     recorder: Recorder,
+    /// That of the recorder.
+    journal: Arc<dyn Journal>,
+    journals: Arc<dyn Journals>,
     store: Arc<dyn HintStore>,
     options: ReplicaOptions,
     state: Mutex<Published>,
@@ -69,6 +72,8 @@ struct Publisher {
 struct Published {
     stop: bool,
     times: u64,
+    /// The set that was stored last is ours: there is none that knows more.
+    alone: bool,
     /// Bytes that were recorded when hints were published last.
     at_bytes: u64,
     failure: Option<Error>,
@@ -94,7 +99,8 @@ impl Primary {
             let head = journal.head(deadline)?.offset;
             (journal, head)
         };
-        let recorder = Recorder::new(journal, played.fsm, head, author, replica.options.recorder.clone())?;
+        let options = replica.options.recorder.clone();
+        let recorder = Recorder::new(Arc::clone(&journal), played.fsm, head, author, options)?;
         for path in leftovers {
             recorder.unlink(&path)?;
         }
@@ -102,6 +108,8 @@ impl Primary {
         let fs = Arc::new(RecordedFs::new(Arc::clone(&replica.fs), directory, recorder.clone(), options));
         let publisher = Arc::new(Publisher {
             recorder,
+            journal,
+            journals: replica.journals,
             store: replica.hints,
             options: replica.options,
             state: Mutex::default(),
@@ -231,13 +239,27 @@ impl Publisher {
     }
 
     fn publish(&self, deadline: Deadline) -> Result<()> {
+        if !self.lock().alone {
+            // What others go by may leave out, and have pruned, more than what this replica has played.
+            for candidate in self.store.candidates(self.recorder.log(), deadline)? {
+                let of_log =
+                    candidate.hints.ok().filter(|hints| hints.log.as_ref() == Some(self.recorder.log()));
+                if let Some(hints) = of_log {
+                    self.recorder.leave_out(&hints);
+                }
+            }
+        }
         let mut pending = self.recorder.take_hints()?;
         let bytes = self.recorder.counters().bytes_recorded;
         // Hints are only known once the operation that anchors them is on its way and durable.
         self.recorder.barrier()?.wait(deadline)?;
         let hints = pending.wait(deadline)?;
-        self.store.store(&hints, deadline)?;
+        check_stored(&self.journal, &*self.journals, &hints, deadline)?;
+        let stored = self.store.store(&hints, deadline);
         let mut state = self.lock();
+        // Older sets are refused from here on, whoever stores them.
+        state.alone = stored.is_ok();
+        stored?;
         state.times += 1;
         state.at_bytes = bytes;
         state.failure = None;

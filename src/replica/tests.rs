@@ -22,6 +22,8 @@ use crate::recorder::{Recorder, RecorderOptions};
 use crate::sync::Mutex;
 use crate::vfs::{FileKind, MemoryFs, OpenMode, create_dir_all_synced};
 
+mod hinting;
+
 struct World {
     journals: Arc<MemoryJournals>,
     hints: Arc<MemoryHints>,

@@ -36,12 +36,12 @@ impl FsmHints {
     /// ```
     pub fn decode(bytes: &[u8]) -> Result<Self, HintsError> {
         let encoding = |reason: String| HintsError::Encoding { reason };
-        let raw = match bytes.first() {
+        let mut raw = match bytes.first() {
             None => return Err(encoding("expected JSON or protobuf, found nothing".into())),
             Some(b'{') => json::decode(bytes).map_err(|error| encoding(error.to_string()))?,
             Some(_) => RawHints::decode(bytes).map_err(|error| encoding(error.to_string()))?,
         };
-        check_digest(&raw)?;
+        check_digest(&mut raw)?;
         hints_from_raw(raw)
     }
 
@@ -67,18 +67,20 @@ impl FsmHints {
 ///
 /// It is the same whichever way they are written. What a later version adds stays out of it, or this one would refuse
 /// what that one writes.
-fn digest_of(raw: &RawHints) -> u32 {
-    let bare = RawHints { crc32c: None, ..raw.clone() };
-    crc32c::crc32c(&bare.encode_to_vec())
+fn digest_of(raw: &mut RawHints) -> u32 {
+    let own = raw.crc32c.take();
+    let digest = crc32c::crc32c(&raw.encode_to_vec());
+    raw.crc32c = own;
+    digest
 }
 
 /// Adds the checksum where hints have an extension field, so that those without one are the reference's.
 fn with_digest(mut raw: RawHints) -> RawHints {
-    raw.crc32c = raw.as_of.is_some().then(|| digest_of(&raw));
+    raw.crc32c = raw.as_of.is_some().then(|| digest_of(&mut raw));
     raw
 }
 
-fn check_digest(raw: &RawHints) -> Result<(), HintsError> {
+fn check_digest(raw: &mut RawHints) -> Result<(), HintsError> {
     let Some(expected) = raw.crc32c else { return Ok(()) };
     let actual = digest_of(raw);
     if actual == expected { Ok(()) } else { Err(HintsError::Digest { expected, actual }) }

@@ -334,8 +334,10 @@ impl<'a> ObjectWriter<'a> {
     fn key(&mut self, key: &str) {
         self.out.push(self.lead);
         self.lead = b',';
-        put_string(key.as_bytes(), self.out);
-        self.out.push(b':');
+        // A name of ours, of which no character needs an escape.
+        self.out.push(b'"');
+        self.out.extend_from_slice(key.as_bytes());
+        self.out.extend_from_slice(b"\":");
     }
 
     fn number(&mut self, key: &str, number: impl Into<i64>) {

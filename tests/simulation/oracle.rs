@@ -174,6 +174,10 @@ impl History {
             }
         }
         let Some(as_of) = hints.as_of else { return Err("hints without a head".into()) };
+        let mut segments = hints.files.iter().flat_map(|file| &file.segments);
+        if !segments.any(|segment| segment.last_seq_no == as_of.seq_no) {
+            return Err(format!("hints are not anchored at their head: {as_of:?}"));
+        }
         let is_head = |op: &Accepted| {
             (op.end, op.after, Some(op.author))
                 == (as_of.offset, as_of.checksum, as_of.author.map(recoverylog::Author::get))

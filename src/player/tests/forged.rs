@@ -3,6 +3,7 @@
 
 use super::*;
 use crate::ids::{Checksum, SeqNo};
+use crate::live::HintBudget;
 use crate::op::Payload;
 
 /// A writer that continues the history from some point.
@@ -131,7 +132,8 @@ fn a_dead_branch_before_a_torn_operation_says_nothing_of_the_end_of_the_log() {
 
 /// Records a file, twenty that are gone, and another file; returns its hints.
 fn record(journals: &MemoryJournals) -> FsmHints {
-    let recorder = take_over(journals, 1, RecorderOptions::default());
+    let budget = HintBudget { seek_bytes: 0, ..HintBudget::default() };
+    let recorder = take_over(journals, 1, RecorderOptions::default().hint_budget(budget));
     create(&recorder, "/first");
     for number in 0..20 {
         let dead = format!("/dead-{number}");

@@ -357,7 +357,7 @@ fn a_fork_takes_another_log_over_with_a_no_op_that_sets_the_register() {
     let recorder = Recorder::new(old, Fsm::new(name.clone()), Offset::ZERO, author(A), options()).unwrap();
     recorder.create(&path("/a")).unwrap();
     durable(&recorder);
-    let fsm = recorder.with_fsm(Fsm::clone);
+    let fsm = recorder.history();
 
     let journal = Flaky::new([]);
     journal.inner.append(Append::new(&b"x"[..]).union_author(author(77)), soon()).unwrap();
@@ -417,4 +417,37 @@ fn many_threads_record_one_history() {
     });
     assert_log_is_history(&journal, &recorder);
     assert_eq!(recorder.counters().ops_durable, 4 * 501);
+}
+
+#[test]
+fn a_file_that_is_linked_where_it_is_already_stays_there() {
+    let journal = Flaky::new([]);
+    let recorder = record(&journal);
+    let fnode = recorder.create(&path("/a")).unwrap();
+    let before = recorder.with_fsm(Fsm::next_seq_no);
+    recorder.link(fnode, &path("/a")).unwrap();
+    assert_eq!(recorder.with_fsm(Fsm::next_seq_no), before);
+    recorder.write(fnode, 0, b"still there").unwrap();
+    assert_log_is_history(&journal, &recorder);
+}
+
+#[test]
+fn the_live_map_is_told_of_everything_sooner_or_later() {
+    let journal = Flaky::new([]);
+    let recorder = record(&journal);
+    let fnode = recorder.create(&path("/a")).unwrap();
+    for page in 0..200_000 {
+        recorder.write(fnode, page % 7, b"x").unwrap();
+    }
+    assert_eq!(recorder.with_live_map(|live| live.locate(fnode, 0..7).count()), Some(7));
+    assert!(!recorder.inner.lock().is_fed());
+    let again = |fsm: Fsm, options: RecorderOptions| {
+        Recorder::new(journal.clone(), fsm, recorder.committed().offset, author(A), options)
+    };
+    let cloned = again(recorder.with_fsm(Fsm::clone), options()).unwrap_err();
+    assert_eq!(cloned.kind(), ErrorKind::Invalid);
+    let coarse = again(recorder.with_fsm(Fsm::clone), options().live_map(false)).unwrap();
+    assert_eq!(coarse.with_live_map(|_| ()), None);
+    let fine = again(recorder.history(), options()).unwrap();
+    assert_eq!(fine.with_live_map(|live| live.locate(fnode, 0..7).count()), Some(7));
 }

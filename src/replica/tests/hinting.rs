@@ -1,0 +1,85 @@
+//! What a primary publishes beside what is stored already, by itself or by others.
+
+use super::*;
+use crate::live::HintBudget;
+use crate::sync::atomic::AtomicUsize;
+
+/// A store of which whoever looks first sees the oldest set only.
+#[derive(Debug)]
+struct Late {
+    inner: Arc<MemoryHints>,
+    looks: AtomicUsize,
+}
+
+impl HintStore for Late {
+    fn candidates(&self, log: &JournalName, deadline: Deadline) -> Result<Vec<Candidate>> {
+        let mut candidates = self.inner.candidates(log, deadline)?;
+        if self.looks.fetch_add(1, Ordering::Relaxed) == 0 {
+            candidates.drain(..candidates.len() - 1);
+        }
+        Ok(candidates)
+    }
+
+    fn store(&self, hints: &FsmHints, deadline: Deadline) -> Result<()> {
+        self.inner.store(hints, deadline)
+    }
+}
+
+fn exact() -> ReplicaOptions {
+    let budget = HintBudget { seek_bytes: 0, ..HintBudget::default() };
+    let recorder = RecorderOptions::default().hint_budget(budget);
+    ReplicaOptions { recorder, ..ReplicaOptions::default() }
+}
+
+/// Returns the sequence numbers that the newest stored set names.
+fn named(world: &World) -> Vec<i64> {
+    let newest = world.hints.candidates(&log(), soon()).unwrap().swap_remove(0).hints.unwrap();
+    let flat = newest.flatten().unwrap();
+    flat.segments.as_slice().iter().flat_map(|s| s.first_seq_no.get()..=s.last_seq_no.get()).collect()
+}
+
+fn page(primary: &Primary, number: u64) {
+    let path = primary.directory().join("pages");
+    let file = primary.fs().open(&path, OpenMode::ReadWrite).unwrap();
+    file.write_all_at(&[number as u8; 100], number * 100).unwrap();
+}
+
+#[test]
+fn what_a_newer_set_leaves_out_a_primary_that_played_an_older_one_leaves_out_too() {
+    let world = World::new();
+    let standby = world.shard().options(exact()).standby(Path::new("/one")).unwrap();
+    let one = standby.promote(author(1), soon()).unwrap();
+    write(&one, "pages", b"");
+    (0..4).for_each(|number| page(&one, number));
+    one.publish_hints(soon()).unwrap();
+    page(&one, 1);
+    one.publish_hints(soon()).unwrap();
+    let left_out = 4;
+    assert!(!named(&world).contains(&left_out), "{:?}", named(&world));
+    drop(one);
+
+    // With room to spare for every gap.
+    let late = Arc::new(Late { inner: world.hints.clone(), looks: AtomicUsize::new(0) });
+    let shard = Replica::new(world.journals.clone(), log(), late, Arc::new(world.fs.clone()));
+    let two = shard.standby(Path::new("/two")).unwrap().promote(author(2), soon()).unwrap();
+    two.publish_hints(soon()).unwrap();
+    assert!(named(&world).len() > 5 && !named(&world).contains(&left_out), "{:?}", named(&world));
+    two.publish_hints(soon()).unwrap();
+    assert!(!named(&world).contains(&left_out), "{:?}", named(&world));
+}
+
+#[test]
+fn a_set_that_names_what_is_not_stored_is_not_published() {
+    let world = World::new();
+    let primary = world.primary("/one", 1);
+    write(&primary, "file", &[7; 3000]);
+    primary.publish_hints(soon()).unwrap();
+    let before = named(&world);
+    write(&primary, "other", &[7; 3000]);
+    let head = world.journals.open(&log()).unwrap().head(soon()).unwrap().offset;
+    assert!(world.journals.journal(&log()).drop_fragment(Offset::new(head.get() - 1_000).unwrap()));
+    write(&primary, "last", &[7; 3000]);
+    let error = primary.publish_hints(soon()).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::DataLoss, "{error}");
+    assert_eq!(named(&world), before, "the set that can be played stays the best");
+}
