@@ -243,3 +243,39 @@ fn a_file_journal_is_read_up_to_its_head_and_hints_come_from_a_directory() {
     let ran = place.run(["hints", "--json", "--hints", text(&hints)]);
     assert_eq!((ran.code, ran.kind().as_str()), (3, "corrupt"), "{ran:?}");
 }
+
+#[test]
+fn exported_hints_and_logs_are_those_that_were_stored() {
+    let (place, log) = place();
+    let (hints, folder) = (place.beside("hints.json"), place.beside("exported"));
+    std::fs::write(&hints, gapped_hints(&log).encode_json()).unwrap();
+    let export = || place.run(["hints", "--json", "--hints", text(&hints), "--export", text(&folder)]);
+    assert_eq!(export().code, 0);
+    let exported = super::cases::Case::load(&folder);
+    assert_eq!(exported.logs, [(JournalName::new(LOG).unwrap(), log.content.clone())]);
+    let (json, proto) = (&exported.hints_json, &exported.hints_proto);
+    assert_eq!(FsmHints::decode(json).unwrap(), gapped_hints(&log));
+    assert_eq!(FsmHints::decode(proto).unwrap(), gapped_hints(&log));
+    assert!(exported.next_seq_no > 1 && exported.last_log == LOG);
+    let again = export();
+    assert_eq!((again.code, again.kind().as_str()), (2, "invalid"), "{again:?}");
+}
+
+#[test]
+fn what_is_not_stored_is_a_hole_in_what_is_exported_and_named() {
+    let (place, log) = (Place::new(), Writer::two_files());
+    let (hints, folder) = (place.beside("hints.json"), place.beside("exported"));
+    std::fs::write(&hints, gapped_hints(&log).encode_json()).unwrap();
+    // The third operation lies in a gap of the hints.
+    let (begin, end) = (log.begins[2], log.begins[3]);
+    place.store(LOG, 0, &log.content[..begin]);
+    place.store(LOG, end, &log.content[end..]);
+    let ran = place.run(["hints", "--json", "--hints", text(&hints), "--export", text(&folder)]);
+    assert_eq!(ran.code, 0, "{ran:?}");
+    let case = std::fs::read(folder.join("case.json")).unwrap();
+    let case: serde_json::Value = serde_json::from_slice(&case).unwrap();
+    assert_eq!(case["logs"][0]["missing"], serde_json::json!([[begin, end]]));
+    let mut expected = log.content.clone();
+    expected[begin..end].fill(0);
+    assert_eq!(std::fs::read(folder.join("log.bin")).unwrap(), expected);
+}

@@ -40,7 +40,7 @@ pub(crate) fn all() -> Vec<Case> {
 }
 
 impl Case {
-    fn load(folder: &Path) -> Self {
+    pub(crate) fn load(folder: &Path) -> Self {
         let read = |name: &str| {
             std::fs::read(folder.join(name)).unwrap_or_else(|e| panic!("{}: {name}: {e}", folder.display()))
         };

@@ -44,7 +44,7 @@ pub(crate) enum Command {
     /// List what a log holds
     Log(Log),
     /// Show what hints need, by file
-    Hints,
+    Hints(Hints),
     /// Check fragments, frames, the chain of operations, payloads and hints
     ///
     /// Checks the log or the hints that are named, and every log where none is
@@ -82,6 +82,13 @@ pub(crate) enum Verify {
     Read,
     /// All that are needed, in whole, before anything is written
     Full,
+}
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct Hints {
+    /// Write the hints, and the logs that they name, as plain files into this folder, which is missing
+    #[arg(long, value_name = "DIR", requires = "journals")]
+    pub(crate) export: Option<PathBuf>,
 }
 
 #[derive(Debug, clap::Args)]

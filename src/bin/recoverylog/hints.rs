@@ -11,17 +11,19 @@ use recoverylog::vfs::OsFs;
 use recoverylog::{Author, Error, Fnode, Fsm, FsmHints, FsmOptions, LogPath, Offset, Result, Segment};
 use serde::Serialize;
 
-use crate::args::Args;
+use crate::args::{self, Args};
+use crate::export;
 use crate::output::{Output, PathObject, Stop, bytes, counted, utc};
 use crate::place::{self, Hints, Place};
 use crate::progress::Progress;
 use crate::restore::PlanObject;
 
-pub(crate) fn run(args: &Args, output: &mut Output) -> Result<(), Stop> {
+pub(crate) fn run(args: &Args, command: &args::Hints, output: &mut Output) -> Result<(), Stop> {
     let hints = Hints::read(args)?.ok_or_else(|| place::lacks("--hints", "FILE"))?.best(output)?;
     let place = args.journals.is_some().then(|| Place::open(args)).transpose()?;
     // Where the logs say no, the hints themselves are shown all the same.
-    let at_hand = place.as_ref().map(|place| at_hand(place, &hints, output)).transpose();
+    let export = command.export.as_deref();
+    let at_hand = place.as_ref().map(|place| at_hand(place, &hints, export, output)).transpose();
     let (plan, paths, error) = match at_hand {
         Ok(Some((plan, paths))) => (Some(plan), Some(paths), None),
         Ok(None) => (None, None, None),
@@ -39,13 +41,21 @@ pub(crate) fn run(args: &Args, output: &mut Output) -> Result<(), Stop> {
 type Paths = BTreeMap<Fnode, Vec<LogPath>>;
 
 /// Plans a play, and finds the paths of the files by reading what it would read, without payloads.
-fn at_hand(place: &Place, hints: &FsmHints, output: &Output) -> Result<(PlanObject, Paths)> {
+fn at_hand(
+    place: &Place,
+    hints: &FsmHints,
+    export: Option<&Path>,
+    output: &Output,
+) -> Result<(PlanObject, Paths)> {
     let options = PlayOptions::default();
     let step = options.step_deadline;
     // Nothing is played, so that the target is not looked at.
     let player = Player::new(&*place.plain, hints, Arc::new(OsFs::new()), Path::new("."), options)?;
     let plan = PlanObject::new(place, &player, step)?;
     let fsm = follow(place, hints, player.plan(), output)?;
+    if let Some(folder) = export {
+        export::write(place, hints, &fsm, folder, step, output)?;
+    }
     let paths = fsm.nodes().map(|(fnode, node)| (fnode, node.links().to_vec())).collect();
     Ok((plan, paths))
 }

@@ -3,6 +3,7 @@
 //! Results go to standard output, everything else to standard error. The exit code is that of the error's kind.
 
 mod args;
+mod export;
 mod hints;
 mod log;
 mod output;
@@ -32,7 +33,7 @@ fn run(args: &Args, output: &mut Output) -> Result<(), Stop> {
     match &args.command {
         Command::Restore(command) => restore::run(args, command, output),
         Command::Log(command) => log::run(args, command, output),
-        Command::Hints => hints::run(args, output),
+        Command::Hints(command) => hints::run(args, command, output),
         Command::Verify => verify::run(args, output),
     }
 }
