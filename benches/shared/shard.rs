@@ -4,6 +4,9 @@
 //!
 //! *Does not* measure.
 
+#[path = "figure.rs"]
+mod figure;
+
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -13,6 +16,8 @@ use recoverylog::journal::{FileJournals, random_author};
 use recoverylog::replica::{Primary, Replica};
 use recoverylog::vfs::{FileSystem, OpenMode, OsFs};
 use recoverylog::{Deadline, JournalName};
+
+pub(crate) use self::figure::figure;
 
 pub(crate) const LOG: &str = "bench/shard";
 const FOLDERS: usize = 16;
@@ -95,12 +100,4 @@ fn noise(bytes: usize) -> Vec<u8> {
         state.to_le_bytes()
     };
     std::iter::repeat_with(next).take(bytes / 8).flatten().collect()
-}
-
-/// Shows the middle of `values`, with the smallest and the largest.
-pub(crate) fn figure(values: &[f64], digits: usize) -> String {
-    let mut values = values.to_vec();
-    values.sort_by(f64::total_cmp);
-    let [low, middle, high] = [values[0], values[values.len() / 2], values[values.len() - 1]];
-    format!("{middle:.digits$} ({low:.digits$} to {high:.digits$})")
 }
