@@ -7,7 +7,7 @@
 //! link or unlink of a file that lived is left out; and that nothing is covered again that an earlier set left out. Then
 //! each fragment of the log is lost by itself: a set that needs it must say so, and any other plays as before.
 //!
-//! `RECOVERYLOG_CASES` sets the number of cases, `RECOVERYLOG_SEED` the first seed.
+//! `RECOVERYLOG_SETS` sets the number of cases, `RECOVERYLOG_SEED` the first seed.
 #![expect(
     clippy::unwrap_used,
     clippy::expect_used,
@@ -30,7 +30,7 @@ fn every_hint_set_leads_to_the_tree_and_needs_what_it_names_and_nothing_else() {
     let number = |name: &str, otherwise: u64| {
         std::env::var(name).map_or(otherwise, |text| text.parse().unwrap_or_else(|e| panic!("{name}: {e}")))
     };
-    let (cases, first) = (number("RECOVERYLOG_CASES", CASES), number("RECOVERYLOG_SEED", 1));
+    let (cases, first) = (number("RECOVERYLOG_SETS", CASES), number("RECOVERYLOG_SEED", 1));
     let mut totals = judge::Totals::default();
     for seed in first..first + cases {
         let case = || {
@@ -39,7 +39,7 @@ fn every_hint_set_leads_to_the_tree_and_needs_what_it_names_and_nothing_else() {
             judge::check(&shard)
         };
         let Ok(counted) = catch_unwind(AssertUnwindSafe(case)) else {
-            panic!("seed {seed} failed: RECOVERYLOG_SEED={seed} RECOVERYLOG_CASES=1 repeats it");
+            panic!("seed {seed} failed: RECOVERYLOG_SEED={seed} RECOVERYLOG_SETS=1 repeats it");
         };
         totals.add(counted);
     }
