@@ -94,6 +94,8 @@ pub struct Fsm {
     live: Option<LiveMap>,
     /// The map is with a recorder, which alone can go on with it.
     live_is_taken: bool,
+    /// The log goes on behind the operation accepted last.
+    of_past: bool,
 }
 
 /// What an accepted operation did.
@@ -137,6 +139,7 @@ impl Fsm {
             last_mark_nanos: None,
             live: Some(LiveMap::default()),
             live_is_taken: false,
+            of_past: false,
         }
     }
 
@@ -239,6 +242,23 @@ impl Fsm {
     /// Tells whether this history has a map, which somebody else keeps.
     pub(crate) const fn is_live_map_elsewhere(&self) -> bool {
         self.live_is_taken
+    }
+
+    /// Goes on behind a point that hints vouch for. Nothing is known of the files that were alive there, so that their
+    /// operations are not tracked; which operations are accepted is the same.
+    pub(crate) fn resume_behind(&mut self, as_of: &AsOf) {
+        (self.next_seq_no, self.next_checksum) = (as_of.seq_no.next(), as_of.checksum);
+        self.last_mark_nanos = Some(as_of.unix_nanos);
+    }
+
+    /// Says whether the log goes on behind this point of its history, so that only another log can go on from here.
+    pub(crate) const fn set_of_past(&mut self, of_past: bool) {
+        self.of_past = of_past;
+    }
+
+    /// Tells whether the log goes on behind this point of its history.
+    pub(crate) const fn is_of_past(&self) -> bool {
+        self.of_past
     }
 
     /// Returns the sequence number that the next accepted operation has.

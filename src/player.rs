@@ -6,6 +6,7 @@
 //!
 //! *Does not* elect a writer, pick hints (`hint_store`), or keep playing by itself.
 
+mod bound;
 mod handoff;
 mod judge;
 mod plan;
@@ -25,6 +26,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+pub(crate) use self::bound::Unreached;
+pub use self::bound::{Bound, Point};
+use self::bound::{Reached, Search};
 use self::handoff::Pause;
 pub use self::handoff::{Follower, POLL_EVERY, Position, Tail};
 use self::judge::Judge;
@@ -232,6 +236,8 @@ pub struct Player {
     journals: BTreeMap<JournalName, Arc<dyn Journal>>,
     fsm: Fsm,
     plan: Plan,
+    /// Where the play ends, where that is not the head.
+    reached: Option<Reached>,
     stop: Arc<AtomicBool>,
 }
 
@@ -243,6 +249,71 @@ impl Player {
     /// `InvalidHints`; `DataLoss` where hints name what is past a log's head, or bytes that are not stored;
     /// what the journals say.
     pub fn new(
+        journals: &dyn Journals,
+        hints: &FsmHints,
+        fs: Arc<dyn FileSystem>,
+        target: &Path,
+        options: PlayOptions,
+    ) -> Result<Self> {
+        let player = Self::open(journals, hints, fs, target, options)?;
+        player.plan.check_stored(&player.journals, player.options.step_deadline)?;
+        Ok(player)
+    }
+
+    /// Plans to rebuild the directory as it was at a point of its history, by hints that describe that point or an
+    /// earlier one. The log is looked through for it from there on, without payloads. Nothing is written yet.
+    ///
+    /// What is played can be recorded on in another log only, a fork: its own log goes on.
+    ///
+    /// ```
+    /// use std::path::Path;
+    /// use std::sync::Arc;
+    /// use std::time::Duration;
+    /// use recoverylog::journal::{Journals, MemoryJournals, random_author};
+    /// use recoverylog::player::{Bound, PlayOptions, Player};
+    /// use recoverylog::vfs::{FileSystem, MemoryFs};
+    /// use recoverylog::{Deadline, Fsm, FsmHints, JournalName, LogPath, Offset, Recorder, RecorderOptions};
+    ///
+    /// # fn main() -> recoverylog::Result<()> {
+    /// let (journals, name) = (MemoryJournals::new(), JournalName::new("acme/orders-007")?);
+    /// let (log, author) = (journals.open(&name)?, random_author()?);
+    /// let options = RecorderOptions::default();
+    /// let recorder = Recorder::new(log, Fsm::new(name.clone()), Offset::ZERO, author, options.clone())?;
+    /// let file = recorder.create(&LogPath::from_bytes(b"/precious"))?;
+    /// recorder.mark("before the accident")?;
+    /// recorder.unlink(&LogPath::from_bytes(b"/precious"))?;
+    /// recorder.barrier()?.wait(Deadline::after(Duration::from_secs(5)))?;
+    ///
+    /// let fs: Arc<dyn FileSystem> = Arc::new(MemoryFs::new());
+    /// let (whole, bound) = (FsmHints::empty(name), Bound::Mark("before the accident".into()));
+    /// let player = Player::until(
+    ///     &journals, &whole, &bound, Arc::clone(&fs), Path::new("/then"), PlayOptions::default())?;
+    /// let then = player.restore()?;
+    /// assert!(fs.metadata(Path::new("/then/precious")).is_ok());
+    ///
+    /// // Another log goes on from there. Until hints of it are stored, nobody can play it.
+    /// let fork = journals.open(&JournalName::new("acme/orders-007-again")?)?;
+    /// Recorder::new(fork, then.fsm, Offset::ZERO, random_author()?, options)?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    /// As those of [`Player::new`], and `Invalid` where the point lies before the one that the hints describe, or past
+    /// the head of the log, or where there is none such; `DataLoss` and `Corrupt` where the log cannot be read up to it.
+    pub fn until(
+        journals: &dyn Journals,
+        hints: &FsmHints,
+        bound: &Bound,
+        fs: Arc<dyn FileSystem>,
+        target: &Path,
+        options: PlayOptions,
+    ) -> Result<Self> {
+        Ok(Self::open(journals, hints, fs, target, options)?.ending_at(hints, bound, None)?)
+    }
+
+    /// As [`Player::new`], without a look at what is stored.
+    pub(crate) fn open(
         journals: &dyn Journals,
         hints: &FsmHints,
         fs: Arc<dyn FileSystem>,
@@ -264,13 +335,45 @@ impl Player {
             opened.insert(log, journal);
         }
         let plan = Plan::new(&fsm, &heads)?;
-        plan.check_stored(&opened, options.step_deadline)?;
-        Ok(Self { options, fs, target: target.to_owned(), journals: opened, fsm, plan, stop: Arc::default() })
+        let (target, stop) = (target.to_owned(), Arc::default());
+        Ok(Self { options, fs, target, journals: opened, fsm, plan, reached: None, stop })
+    }
+
+    /// Checks that what is planned, up to `end` where that is given, is stored.
+    pub(crate) fn check_stored(mut self, end: Option<Offset>) -> Result<()> {
+        self.plan.end_at(end.unwrap_or(Offset::MAX));
+        self.plan.check_stored(&self.journals, self.options.step_deadline)
+    }
+
+    /// Ends the play at `bound`, which is looked for behind what `hints`, by which this player was made, describe, and
+    /// before `end`.
+    pub(crate) fn ending_at(
+        mut self,
+        hints: &FsmHints,
+        bound: &Bound,
+        end: Option<Offset>,
+    ) -> Result<Self, Unreached> {
+        bound::check(hints, bound)?;
+        let log = self.fsm.last_log();
+        let step = self.options.step_deadline;
+        let journal = self.journals.get(log);
+        let journal =
+            journal.ok_or_else(|| Error::new(ErrorKind::Invalid, "no log is recorded").in_log(log))?;
+        let reached = Search { journal, hints, bound, end, step }.run()?;
+        self.plan.end_at(reached.point.offset);
+        self.plan.check_stored(&self.journals, step)?;
+        self.reached = Some(reached);
+        Ok(self)
     }
 
     /// Returns what will be read.
     pub const fn plan(&self) -> &Plan {
         &self.plan
+    }
+
+    /// Returns where the play ends, where that was asked for.
+    pub fn point(&self) -> Option<&Point> {
+        self.reached.as_ref().map(|reached| &reached.point)
     }
 
     /// Ends the play as `Unavailable` where `stop` is set before it has come to the head.
@@ -280,7 +383,8 @@ impl Player {
         self
     }
 
-    /// Plays to the head as it was when the player was made, and completes the directory.
+    /// Plays to the head as it was when the player was made, or to the point that was asked for, and completes the
+    /// directory.
     ///
     /// # Errors
     /// `Invalid` where the target is not empty. Otherwise see [`ErrorKind`]; what was built is removed.
@@ -298,9 +402,15 @@ impl Player {
     /// Plays to the head as it was when the player was made, and stands by there.
     ///
     /// # Errors
-    /// As those of [`Player::restore`].
+    /// As those of [`Player::restore`]; `Invalid` for a player that ends at a point.
     pub fn follow(self) -> Result<Follower> {
         let log = self.fsm.last_log().clone();
+        if self.reached.is_some() {
+            let what = "a play that ends at a point of the past follows nothing";
+            return Err(Error::new(ErrorKind::Invalid, what)
+                .in_log(&log)
+                .advise("restore it, and record on in another log: a fork"));
+        }
         let journal = self.journals.get(&log).cloned();
         let journal =
             journal.ok_or_else(|| Error::new(ErrorKind::Invalid, "no log is recorded").in_log(&log))?;
@@ -336,6 +446,8 @@ struct Play {
     pause: Option<Arc<Pause>>,
     /// What lay ahead of the history and continued nothing, before a no-op of ours was accepted in its place.
     unconnected: Option<Warning>,
+    /// Where the play has to end, where that is not the head.
+    reached: Option<Point>,
     /// What ended a play that follows its log.
     failed: Option<Error>,
 }
@@ -345,7 +457,7 @@ const PROGRESS_BYTES: u64 = 1 << 20;
 
 impl Play {
     fn begin(player: Player) -> Result<Self> {
-        let Player { options, fs, target, journals, fsm, plan, stop } = player;
+        let Player { options, fs, target, journals, fsm, plan, reached, stop } = player;
         let step = options.step_deadline;
         if options.verify == Verify::Full {
             verify::check_fragments(&plan, &journals, &options)?;
@@ -377,7 +489,8 @@ impl Play {
             next_progress_bytes: 0,
             junk_since: None,
             pause: None,
-            unconnected: None,
+            unconnected: reached.as_ref().and_then(|reached| reached.unconnected.clone()),
+            reached: reached.map(|reached| reached.point),
             failed: None,
         })
     }
@@ -532,6 +645,7 @@ impl Play {
         if let Some(damage) = self.judge.unresolved_damage() {
             return Err(damage);
         }
+        self.check_point()?;
         self.writers.drain()?;
         let mut warnings = self.judge_payloads()?;
         self.check_tail()?;
@@ -547,6 +661,20 @@ impl Play {
             counts: self.counts,
             warnings,
         })
+    }
+
+    /// Fails where the play has to end at a point, and did not come there.
+    fn check_point(&mut self) -> Result<()> {
+        let Some(point) = &self.reached else { return Ok(()) };
+        self.fsm.set_of_past(true);
+        if self.fsm.next_seq_no() == point.seq_no.next() {
+            return Ok(());
+        }
+        let next = self.fsm.next_seq_no();
+        Err(Error::new(ErrorKind::Diverged, "the play did not end where the log has the point")
+            .in_log(self.reader.log())
+            .at(self.reader.at())
+            .expected(point, format_args!("a history that goes on with seq-no {next}")))
     }
 
     /// Returns what lies ahead of the history and continues nothing.

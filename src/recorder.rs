@@ -31,12 +31,13 @@ use self::options::Settings;
 pub use self::options::{RecorderCounters, RecorderOptions};
 pub use self::position::{Barrier, Pending, PendingHints, Position};
 use self::state::{Settled, State};
+use self::transaction::MARK_NAME_BYTES_MAX;
 pub(crate) use self::transaction::Transaction;
 use crate::clock::Deadline;
 use crate::completion::{Completion, completion};
 use crate::error::{Error, ErrorKind, Result};
 use crate::fsm::Fsm;
-use crate::ids::{Author, Fnode, JournalName, LogPath, Offset, RESERVED};
+use crate::ids::{Author, Fnode, JournalName, LogPath, Offset, RESERVED, SeqNo};
 use crate::journal::Journal;
 use crate::live::LiveMap;
 use crate::sync::{Mutex, MutexGuard};
@@ -133,7 +134,8 @@ impl Recorder {
     /// A history that was last recorded in another log is forked: a no-op in this one takes it over.
     ///
     /// # Errors
-    /// [`ErrorKind::Invalid`] where hinted operations of the history were not played, or where it was cloned out of another
+    /// [`ErrorKind::Invalid`] where hinted operations of the history were not played; where it was played to a point of
+    /// the past ([`Player::until`](crate::player::Player::until)) of this very log; or where it was cloned out of another
     /// recorder by [`Recorder::with_fsm`]: take [`Recorder::history`].
     pub fn new(
         journal: Arc<dyn Journal>,
@@ -150,6 +152,13 @@ impl Recorder {
                 .advise("finish playing before recording"));
         }
         let fork = *fsm.last_log() != settings.log;
+        if fsm.is_of_past() && !fork {
+            return Err(Error::new(ErrorKind::Invalid, "the history was played to a point of the past")
+                .in_log(&settings.log)
+                .seq(fsm.next_seq_no())
+                .advise("record in another log, which is a fork: this one goes on behind that point"));
+        }
+        fsm.set_of_past(false);
         if settings.live_map && fsm.is_live_map_elsewhere() {
             return Err(Error::new(
                 ErrorKind::Invalid,
@@ -242,6 +251,26 @@ impl Recorder {
             at = at.saturating_add(now.len() as u64);
             rest = later;
         }
+    }
+
+    /// Marks this point of the history by `name`, and by the time: a directory can be restored as it is now
+    /// ([`Bound::Mark`](crate::player::Bound::Mark)). A name that is given again means the newer point from then on.
+    /// Returns the sequence number of the mark, which means this point alone.
+    ///
+    /// # Errors
+    /// As all recording calls; `Invalid` for a name that is not 1 to 255 bytes of text without control characters, and
+    /// where [`RecorderOptions::extensions`] is off.
+    pub fn mark(&self, name: &str) -> Result<SeqNo> {
+        let reserved = self.reserve(FRAME_CREDIT_BYTES + name.len().min(MARK_NAME_BYTES_MAX) as u64)?;
+        self.transaction(reserved, |tx| tx.mark(name))
+    }
+
+    /// Marks this point of the history by the time, where something was recorded since the last mark.
+    pub(crate) fn mark_time(&self) -> Result<()> {
+        if !self.inner.settings.extensions || !self.inner.lock().is_unmarked {
+            return Ok(());
+        }
+        self.no_op()
     }
 
     /// Appends a no-op: it changes nothing, and carries the time.

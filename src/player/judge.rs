@@ -45,6 +45,11 @@ impl Judge {
         }
     }
 
+    /// An operation of `author` is known to be the last one before what is read.
+    pub(super) fn witness(&mut self, author: Author) {
+        self.witnessed.insert(author);
+    }
+
     /// An operation was accepted: what looked like damage before it was not part of the history.
     pub(super) fn accepted(&mut self, fsm: &Fsm) {
         if self.damage.is_some() {

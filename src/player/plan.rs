@@ -82,6 +82,13 @@ impl Plan {
         })
     }
 
+    /// Ends the last range at `end`, which lies in it or before its end.
+    pub(super) fn end_at(&mut self, end: Offset) {
+        if let Some(last) = self.ranges.last_mut() {
+            last.end = last.end.min(end.max(last.begin));
+        }
+    }
+
     /// Checks that the ranges are stored without a hole, as far as the journals can list what they store.
     pub(super) fn check_stored(
         &self,

@@ -1,5 +1,6 @@
 //! Claims about the hand-off that take a journal of their own.
 
+mod bound;
 mod following;
 mod forged;
 mod telling;
@@ -10,6 +11,8 @@ mod watched;
 mod schedules;
 
 use std::sync::Mutex;
+
+use bytes::Bytes;
 
 use super::*;
 use crate::completion::Completion;

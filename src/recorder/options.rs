@@ -89,7 +89,8 @@ impl Default for RecorderOptions {
 }
 
 impl RecorderOptions {
-    /// Writes the extension fields (default), or exactly the bytes that Gazette's recorder writes.
+    /// Writes the extension fields (default), or exactly the bytes that Gazette's recorder writes: then payloads have no
+    /// checksums, and the log has no marks, so that no point of it can be named by a time or a name.
     #[must_use]
     pub const fn extensions(mut self, extensions: bool) -> Self {
         self.extensions = extensions;

@@ -50,6 +50,8 @@ pub(super) struct State {
     pub(super) failed: Option<Error>,
     spare: Vec<Vec<u8>>,
     pub(super) last_mark_nanos: i64,
+    /// Something was recorded since the last mark.
+    pub(super) is_unmarked: bool,
     pub(super) counters: RecorderCounters,
     /// What the live map has not been told yet; `None` where there is none.
     feed: Option<VecDeque<Vec<Event>>>,
@@ -115,6 +117,7 @@ impl State {
         Self {
             pending: Batch::new(Vec::new(), committed.next_seq_no, committed.next_checksum),
             last_mark_nanos: fsm.last_mark_nanos().unwrap_or(i64::MIN),
+            is_unmarked: false,
             fsm,
             committed,
             ahead: VecDeque::new(),
@@ -243,6 +246,7 @@ impl State {
             Ok(transition) => {
                 content.extend_from_slice(data);
                 self.pending.ops += 1;
+                self.is_unmarked = op.mark.is_none();
                 if let (Some(_), Some(end)) = (&self.feed, end) {
                     let (begin, after) = (span.begin, self.fsm.next_checksum());
                     self.feed(Event::Op(change(&op, after, (begin, end), transition)));

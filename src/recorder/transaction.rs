@@ -12,11 +12,14 @@ use super::options::Settings;
 use super::state::State;
 use crate::error::{Error, ErrorKind, Result};
 use crate::fsm::{Fsm, Transition};
-use crate::ids::{Fnode, LogPath};
+use crate::ids::{Fnode, LogPath, SeqNo};
 use crate::op::{Mark, OpBody, Payload};
 
 /// The reserved file that anchors the hints of an empty tree; a player hides its folder.
 pub(super) const ANCHOR_PATH: &[u8] = b"/.recoverylog/anchor";
+
+/// The most bytes in the name of a mark.
+pub(super) const MARK_NAME_BYTES_MAX: usize = 255;
 
 /// Operations that are committed by one append, recorded under the recorder's lock.
 #[derive(Debug)]
@@ -102,6 +105,22 @@ impl Transaction<'_> {
         self.state.push(self.settings, OpBody::NoOp, &[], None, mark).map(drop)
     }
 
+    /// Appends a no-op that carries the time, and has a name.
+    pub(crate) fn mark(&mut self, name: &str) -> Result<SeqNo> {
+        let refused = |what: &'static str| Error::new(ErrorKind::Invalid, what).in_log(&self.settings.log);
+        if !self.settings.extensions {
+            return Err(refused("a recorder without extension fields writes no marks")
+                .advise("record with `RecorderOptions::extensions`"));
+        }
+        if name.is_empty() || name.len() > MARK_NAME_BYTES_MAX || name.contains(char::is_control) {
+            let expected = format!("1 to {MARK_NAME_BYTES_MAX} bytes of text without control characters");
+            return Err(refused("a point of the history cannot have the name")
+                .expected(expected, format_args!("{} bytes, \"{}\"", name.len(), shown(name))));
+        }
+        let seq_no = self.state.fsm.next_seq_no();
+        self.no_op(Some(Bytes::copy_from_slice(name.as_bytes()))).map(|()| seq_no)
+    }
+
     /// Returns the present time, and never less than before.
     pub(super) fn mark_nanos(&mut self) -> i64 {
         let now = self.settings.clock.unix_nanos().max(self.state.last_mark_nanos);
@@ -155,4 +174,9 @@ impl Transaction<'_> {
     fn broken(&self, what: &str) -> Error {
         Error::new(ErrorKind::Diverged, what.to_owned()).in_log(&self.settings.log)
     }
+}
+
+/// Returns the beginning of a name, for a message.
+fn shown(name: &str) -> String {
+    name.chars().take(40).flat_map(char::escape_debug).collect()
 }

@@ -451,3 +451,50 @@ fn the_live_map_is_told_of_everything_sooner_or_later() {
     let fine = again(recorder.history(), options()).unwrap();
     assert_eq!(fine.with_live_map(|live| live.locate(fnode, 0..7).count()), Some(7));
 }
+
+/// A clock that steps back.
+#[derive(Debug, Default)]
+struct Back(std::sync::atomic::AtomicI64);
+
+impl Clock for Back {
+    fn unix_nanos(&self) -> i64 {
+        1_000 - self.0.fetch_add(7, std::sync::atomic::Ordering::Relaxed)
+    }
+}
+
+#[test]
+fn marks_have_the_names_that_they_were_given_and_there_are_none_in_vain() {
+    let journal = MemoryJournals::new().journal(&log_name());
+    let options = RecorderOptions::default().clock(Arc::new(Back::default()));
+    let recorder =
+        Recorder::new(journal.clone(), Fsm::new(log_name()), Offset::ZERO, author(A), options).unwrap();
+    let longest = "x".repeat(255);
+    for (index, name) in ["before 2.0", "\u{fc}ber", &longest].into_iter().enumerate() {
+        assert_eq!(recorder.mark(name).unwrap().get(), index as i64 + 1);
+    }
+    let too_long = "x".repeat(256);
+    for name in ["", "two\nlines", "\0", &too_long] {
+        assert_eq!(recorder.mark(name).unwrap_err().kind(), ErrorKind::Invalid, "{name:?}");
+    }
+    // Nothing was recorded since, and then something is.
+    recorder.mark_time().unwrap();
+    recorder.create(&path("a")).unwrap();
+    recorder.mark_time().unwrap();
+    recorder.mark_time().unwrap();
+    recorder.barrier().unwrap().wait(soon()).unwrap();
+    let ops: Vec<_> = accepted(&journal).1.into_iter().map(|(op, _)| op).collect();
+    let marks: Vec<_> = ops.iter().filter_map(|op| op.mark.clone()).collect();
+    assert_eq!((ops.len(), marks.len()), (5, 4));
+    assert!(marks.windows(2).all(|pair| pair[0].unix_nanos <= pair[1].unix_nanos), "{marks:?}");
+    assert_eq!(marks[1].name.as_deref(), Some("\u{fc}ber".as_bytes()));
+    assert_eq!(marks[3].name, None);
+
+    let plain = RecorderOptions::default().extensions(false);
+    let journal = MemoryJournals::new().journal(&log_name());
+    let recorder =
+        Recorder::new(journal.clone(), Fsm::new(log_name()), Offset::ZERO, author(A), plain).unwrap();
+    assert_eq!(recorder.mark("a").unwrap_err().kind(), ErrorKind::Invalid);
+    recorder.create(&path("a")).unwrap();
+    recorder.mark_time().unwrap();
+    assert_eq!(recorder.with_fsm(|fsm| fsm.next_seq_no().get()), 2, "nothing but the file was recorded");
+}
