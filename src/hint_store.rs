@@ -14,7 +14,7 @@ pub mod memory;
 use std::cmp::Ordering;
 use std::fmt;
 
-pub use self::directory::DirectoryHints;
+pub use self::directory::{DirectoryHints, Retention};
 pub use self::memory::MemoryHints;
 use crate::clock::Deadline;
 use crate::error::{Error, ErrorKind, Result};

@@ -11,6 +11,7 @@ use std::ffi::OsStr;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 use sha1::{Digest, Sha1};
 
@@ -24,8 +25,8 @@ use crate::vfs::{
     DirEntry, FileKind, FileSystem, OpenMode, create_dir_all_synced, resolve_named, sync_parents,
 };
 
-/// Readable sets of one log that are kept: the newest, and some to fall back on.
-const KEPT_SETS: usize = 4;
+/// The newest sets of a log, which stay whatever else is asked for.
+const SETS_MIN: usize = 3;
 /// The longest file that is read as a hint set.
 const SET_BYTES_MAX: u64 = 1 << 30;
 
@@ -35,6 +36,46 @@ const SET_BYTES_MAX: u64 = 1 << 30;
 pub struct DirectoryHints {
     fs: Arc<dyn FileSystem>,
     directory: PathBuf,
+    retention: Retention,
+}
+
+/// Which sets of a log are kept when another one is stored: those that are within all of these, and the newest three.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct Retention {
+    /// So many (default 4): the newest, and some to fall back on.
+    pub sets: usize,
+    /// Those that describe a time not further back than this from that of the newest one (default: any). A set that
+    /// tells no time is as old as time.
+    pub age: Duration,
+    /// Those that describe a point not further back than so many bytes of the log from that of the newest one (default:
+    /// any). What lies between is the log that may be kept for them.
+    pub log_bytes: u64,
+}
+
+impl Default for Retention {
+    fn default() -> Self {
+        Self { sets: 4, age: Duration::MAX, log_bytes: u64::MAX }
+    }
+}
+
+/// A readable set, by age: the point that it describes, its time, and its file.
+type Aged = (Age, u64, i64, PathBuf);
+
+impl Retention {
+    /// Parts the sets of a log, the newest first, in those that are kept and those that are not; returns the latter.
+    fn outlived(self, sets: &[Aged]) -> impl Iterator<Item = &Path> {
+        let newest = sets.first().map(|(Age(_, offset), _, nanos, _)| (*offset, *nanos));
+        let is_kept = move |index: usize, (Age(_, offset), _, nanos, _): &Aged| {
+            let Some((newest_offset, newest_nanos)) = newest else { return true };
+            let age = Duration::from_nanos(u64::try_from(newest_nanos.saturating_sub(*nanos)).unwrap_or(0));
+            let bytes = newest_offset.bytes_since((*offset).min(newest_offset));
+            index < SETS_MIN || (index < self.sets && age <= self.age && bytes <= self.log_bytes)
+        };
+        sets.iter()
+            .enumerate()
+            .filter(move |(index, set)| !is_kept(*index, set))
+            .map(|(_, set)| set.3.as_path())
+    }
 }
 
 /// A file that has the name of a hint set.
@@ -55,7 +96,14 @@ impl DirectoryHints {
         created.and_then(|()| sync_parents(&*fs, &directory, &directory)).map_err(|e| {
             Error::io(format!("creating the hints directory {} failed", directory.display()), e)
         })?;
-        Ok(Self { fs, directory })
+        Ok(Self { fs, directory, retention: Retention::default() })
+    }
+
+    /// Says which sets are kept when another one is stored.
+    #[must_use]
+    pub const fn keep(mut self, retention: Retention) -> Self {
+        self.retention = retention;
+        self
     }
 
     /// Opens the directory for reading only; it must exist.
@@ -65,7 +113,9 @@ impl DirectoryHints {
     pub fn open_existing(fs: Arc<dyn FileSystem>, directory: &Path) -> Result<Self> {
         let directory = resolve_named(&*fs, directory);
         match fs.metadata(&directory) {
-            Ok(found) if found.kind == FileKind::Directory => Ok(Self { fs, directory }),
+            Ok(found) if found.kind == FileKind::Directory => {
+                Ok(Self { fs, directory, retention: Retention::default() })
+            }
             Ok(_) => {
                 let what = format!("{} is not a directory of hints", directory.display());
                 Err(Error::new(ErrorKind::Invalid, what))
@@ -174,11 +224,12 @@ impl DirectoryHints {
     fn remove_old(&self, log: Option<&JournalName>, deadline: Deadline) -> Result<()> {
         let of_log = |sets: &mut Vec<_>, stored: Stored| {
             let hints = stored.hints.ok().filter(|hints| hints.log.as_ref() == log);
-            sets.extend(hints.map(|hints| (Age::of(&hints), stored.number, stored.path)));
+            let nanos = |hints: &FsmHints| hints.as_of.map_or(i64::MIN, |as_of| as_of.unix_nanos);
+            sets.extend(hints.map(|hints| (Age::of(&hints), stored.number, nanos(&hints), stored.path)));
         };
-        let mut sets: Vec<_> = self.gather(deadline, of_log)?;
+        let mut sets: Vec<Aged> = self.gather(deadline, of_log)?;
         sets.sort_by(|a, b| b.cmp(a));
-        for (_, _, path) in sets.iter().skip(KEPT_SETS) {
+        for path in self.retention.outlived(&sets) {
             match self.fs.remove_file(path) {
                 Err(error) if error.kind() != io::ErrorKind::NotFound => {
                     return Err(failed("removing", path, error));
@@ -254,7 +305,7 @@ mod tests {
     use crate::vfs::{CrashPlan, MemoryFs};
 
     fn soon() -> Deadline {
-        Deadline::after(std::time::Duration::from_secs(10))
+        Deadline::after(Duration::from_secs(10))
     }
 
     fn store(fs: &MemoryFs) -> DirectoryHints {
@@ -329,7 +380,37 @@ mod tests {
             store.store(&hints("a/log", seq_no, 1), soon()).unwrap();
         }
         let names = fs.read_dir(Path::new("/hints/orders")).unwrap();
-        assert_eq!(names.len(), KEPT_SETS + 2, "{names:?}");
+        assert_eq!(names.len(), Retention::default().sets + 2, "{names:?}");
+    }
+
+    #[test]
+    fn sets_are_kept_by_their_number_their_age_and_the_log_between_and_the_newest_three_always() {
+        let kept = |retention: Retention| {
+            let store = store(&MemoryFs::new()).keep(retention);
+            // One operation is 10 bytes of the log, and a nanosecond.
+            for seq_no in (10..=100).step_by(10) {
+                store.store(&hints("a/log", seq_no, 1), soon()).unwrap();
+            }
+            store.store(&hints("b/log", 1, 1), soon()).unwrap();
+            let candidates = store.candidates(&JournalName::new("a/log").unwrap(), soon()).unwrap();
+            assert_eq!(candidates.last().unwrap().hints.as_ref().unwrap().last_seq_no().unwrap().get(), 1);
+            candidates.len() - 1
+        };
+        let all = Retention { sets: usize::MAX, ..Retention::default() };
+        let (nanos, none) = (Duration::from_nanos, Duration::ZERO);
+        for (retention, sets) in [
+            (all, 10),
+            (Retention { sets: 7, ..all }, 7),
+            (Retention { sets: 0, ..all }, 3),
+            (Retention { age: nanos(50), ..all }, 6),
+            (Retention { age: nanos(49), ..all }, 5),
+            (Retention { age: none, ..all }, 3),
+            (Retention { log_bytes: 400, ..all }, 5),
+            (Retention { log_bytes: 399, ..all }, 4),
+            (Retention { log_bytes: 400, age: nanos(30), sets: 9 }, 4),
+        ] {
+            assert_eq!(kept(retention), sets, "{retention:?}");
+        }
     }
 
     #[test]
