@@ -6,7 +6,9 @@
 //!
 //! *Does not* decide who is primary: it fences, somebody else elects.
 
+mod past;
 mod primary;
+mod snapshots;
 mod standby;
 #[cfg(test)]
 mod tests;
@@ -15,15 +17,18 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
+pub use self::past::{Past, PlannedPoint, RestoredPoint};
 pub use self::primary::{Primary, PrimaryStatus};
+pub use self::snapshots::SnapshotOptions;
+use self::snapshots::Snapshots;
 pub use self::standby::{Standby, StandbyState, StandbyStatus};
 use crate::clock::Deadline;
 use crate::error::{Error, ErrorKind, Result};
 use crate::hint_store::HintStore;
 use crate::hints::FsmHints;
-use crate::ids::JournalName;
+use crate::ids::{Author, JournalName, Offset};
 use crate::journal::Journals;
-use crate::player::{PlayOptions, Player};
+use crate::player::{PlayOptions, Played, Player};
 use crate::recorded_fs::RecordedFsOptions;
 use crate::recorder::RecorderOptions;
 use crate::vfs::FileSystem;
@@ -62,6 +67,7 @@ pub struct Replica {
     journals: Arc<dyn Journals>,
     log: JournalName,
     hints: Arc<dyn HintStore>,
+    snapshots: Option<Snapshots>,
     fs: Arc<dyn FileSystem>,
     options: ReplicaOptions,
 }
@@ -79,6 +85,10 @@ pub struct ReplicaOptions {
     pub publish_bytes: u64,
     /// A primary publishes hints after so long (default one minute), where anything was recorded since.
     pub publish_every: Duration,
+    /// A primary marks the log with the time so often (default 10 seconds), where anything was recorded since the last
+    /// mark: a point in time can be restored to the last mark before it. It looks once a second; zero marks nothing but
+    /// the points that hints describe.
+    pub mark_every: Duration,
     /// The longest wait for the hint store (default 30 seconds).
     pub store_max: Duration,
 }
@@ -91,6 +101,7 @@ impl Default for ReplicaOptions {
             recorded_fs: RecordedFsOptions::default(),
             publish_bytes: 64 << 20,
             publish_every: Duration::from_secs(60),
+            mark_every: Duration::from_secs(10),
             store_max: Duration::from_secs(30),
         }
     }
@@ -114,7 +125,7 @@ impl Replica {
         hints: Arc<dyn HintStore>,
         fs: Arc<dyn FileSystem>,
     ) -> Self {
-        Self { journals, log, hints, fs, options: ReplicaOptions::default() }
+        Self { journals, log, hints, snapshots: None, fs, options: ReplicaOptions::default() }
     }
 
     /// Sets how replicas work.
@@ -122,6 +133,51 @@ impl Replica {
     pub fn options(mut self, options: ReplicaOptions) -> Self {
         self.options = options;
         self
+    }
+
+    /// Keeps snapshots in `store`: hint sets like those that a recovery begins with, and kept for longer, so that points
+    /// of the past can be restored. Whoever prunes the log has to be told of it as of the other store.
+    #[must_use]
+    pub fn snapshots(mut self, store: Arc<dyn HintStore>, options: SnapshotOptions) -> Self {
+        self.snapshots = Some(Snapshots { store, options });
+        self
+    }
+
+    /// Looks at the past of the shard, by all sets that are stored.
+    ///
+    /// # Errors
+    /// What the stores say.
+    pub fn past(&self) -> Result<Past<'_>> {
+        let deadline = Deadline::after(self.options.store_max);
+        let mut sets = self.hints.candidates(&self.log, deadline)?;
+        if let Some(snapshots) = &self.snapshots {
+            sets.extend(snapshots.store.candidates(&self.log, deadline)?);
+        }
+        Ok(Past::new(&*self.journals, self.log.clone(), sets, Arc::clone(&self.fs)))
+    }
+
+    /// Goes on, as `author`, in the log of this shard, which is empty, where `played` has ended: the history of another
+    /// log, at its head or at a point of its past. That log stays as it is.
+    ///
+    /// Hints are published at once: without them the new log cannot be played. They name ranges of the other log, which
+    /// must not be pruned while that is so.
+    ///
+    /// # Errors
+    /// `Invalid` where the log of this shard is that of `played`, or is not empty. The failure of the recorder, and those
+    /// of [`Primary::publish_hints`]: then the log has begun, and cannot be played; fork to yet another one.
+    pub fn fork(&self, played: Played, author: Author, deadline: Deadline) -> Result<Primary> {
+        let journal = self.journals.open(&self.log)?;
+        let head = journal.head(deadline)?.offset;
+        if head > Offset::ZERO || self.log == played.log {
+            return Err(Error::new(ErrorKind::Invalid, "a fork goes to a log of its own, which is empty")
+                .in_log(&self.log)
+                .expected("a head of 0", head)
+                .advise("name a new log"));
+        }
+        let directory = played.directory.clone();
+        let primary = Primary::start(self.clone(), &directory, (played, journal), author, deadline)?;
+        primary.publish_hints(deadline)?;
+        Ok(primary)
     }
 
     /// Begins to play the log into `directory`, on a thread of its own, and to follow it.

@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
+use super::snapshots::Snapshots;
 use super::{Replica, ReplicaOptions};
 use crate::clock::{Deadline, now};
 use crate::completion::{Abandoned, Completion, completion};
@@ -51,6 +52,8 @@ pub struct PrimaryStatus {
     pub bytes_since_hints: u64,
     /// Why hints could not be published the last time that was tried. It is tried again.
     pub hints_failure: Option<Error>,
+    /// Snapshots that were stored.
+    pub snapshots_stored: u64,
     /// Why the recorder failed.
     pub failure: Option<Error>,
 }
@@ -63,6 +66,7 @@ struct Publisher {
     journal: Arc<dyn Journal>,
     journals: Arc<dyn Journals>,
     store: Arc<dyn HintStore>,
+    snapshots: Option<Snapshots>,
     options: ReplicaOptions,
     state: Mutex<Published>,
     stopped: Condvar,
@@ -77,6 +81,10 @@ struct Published {
     /// Bytes that were recorded when hints were published last.
     at_bytes: u64,
     failure: Option<Error>,
+    /// Snapshots that were stored, whether the last one is ours, and the bytes that were recorded by then.
+    snapshots: u64,
+    snapshots_alone: bool,
+    snapshot_at_bytes: u64,
 }
 
 impl Primary {
@@ -111,6 +119,7 @@ impl Primary {
             journal,
             journals: replica.journals,
             store: replica.hints,
+            snapshots: replica.snapshots,
             options: replica.options,
             state: Mutex::default(),
             stopped: Condvar::new(),
@@ -162,7 +171,15 @@ impl Primary {
     /// # Errors
     /// The failure of the recorder; what the hint store says; `Unavailable` once `deadline` has passed.
     pub fn publish_hints(&self, deadline: Deadline) -> Result<()> {
-        self.publisher.publish(deadline)
+        self.publisher.publish(false, deadline)
+    }
+
+    /// Takes a snapshot now; it is published as hints too.
+    ///
+    /// # Errors
+    /// `Invalid` without [`Replica::snapshots`]; otherwise as those of [`Primary::publish_hints`].
+    pub fn snapshot(&self, deadline: Deadline) -> Result<()> {
+        self.publisher.publish(true, deadline)
     }
 
     /// Tells what was done so far.
@@ -174,6 +191,7 @@ impl Primary {
             hints_published: state.times,
             bytes_since_hints: recorder.bytes_recorded.saturating_sub(state.at_bytes),
             hints_failure: state.failure.clone(),
+            snapshots_stored: state.snapshots,
             failure: self.recorder().failure(),
         }
     }
@@ -193,7 +211,7 @@ impl Primary {
             return Err(Error::new(ErrorKind::Unavailable, "hints are still being stored")
                 .in_log(self.recorder().log()));
         }
-        self.publisher.publish(deadline)
+        self.publisher.publish(false, deadline)
     }
 }
 
@@ -218,7 +236,7 @@ impl Publisher {
     }
 
     fn run(&self) {
-        let mut last = now();
+        let (mut last, mut snapshot, mut marked) = (now(), now(), now());
         loop {
             let state = self.lock();
             if state.stop {
@@ -227,27 +245,60 @@ impl Publisher {
             let waited = self.stopped.wait_timeout(state, TICK);
             let state = waited.unwrap_or_else(PoisonError::into_inner).0;
             let recorded = self.recorder.counters().bytes_recorded.saturating_sub(state.at_bytes);
+            let unsnapped = self.recorder.counters().bytes_recorded.saturating_sub(state.snapshot_at_bytes);
             let due = recorded >= self.options.publish_bytes || last.elapsed() >= self.options.publish_every;
-            let idle = recorded == 0 || state.stop || self.recorder.failure().is_some();
+            let snaps = self.snapshots.as_ref().is_some_and(|Snapshots { options, .. }| {
+                unsnapped > 0 && (unsnapped >= options.bytes || snapshot.elapsed() >= options.every)
+            });
+            let ended = state.stop || self.recorder.failure().is_some();
             drop(state);
-            if due && !idle {
+            if ended {
+                continue;
+            }
+            let marks = self.options.mark_every;
+            if !marks.is_zero() && marked.elapsed() >= marks {
+                marked = now();
+                // A recorder that fails says so to everybody.
+                drop(self.recorder.mark_time());
+            }
+            if snaps || (due && recorded > 0) {
                 last = now();
-                let published = self.publish(Deadline::after(self.options.store_max));
+                snapshot = if snaps { last } else { snapshot };
+                let published = self.publish(snaps, Deadline::after(self.options.store_max));
                 self.lock().failure = published.err();
             }
         }
     }
 
-    fn publish(&self, deadline: Deadline) -> Result<()> {
-        if !self.lock().alone {
-            // What others go by may leave out, and have pruned, more than what this replica has played.
-            for candidate in self.store.candidates(self.recorder.log(), deadline)? {
-                let of_log =
-                    candidate.hints.ok().filter(|hints| hints.log.as_ref() == Some(self.recorder.log()));
-                if let Some(hints) = of_log {
-                    self.recorder.leave_out(&hints);
-                }
+    /// Leaves out what the sets in `store` leave out.
+    fn follow(&self, store: &dyn HintStore, deadline: Deadline) -> Result<()> {
+        for candidate in store.candidates(self.recorder.log(), deadline)? {
+            let of_log = candidate.hints.ok().filter(|hints| hints.log.as_ref() == Some(self.recorder.log()));
+            if let Some(hints) = of_log {
+                self.recorder.leave_out(&hints);
             }
+        }
+        Ok(())
+    }
+
+    /// Publishes hints, and stores them as a snapshot too where that is asked for.
+    fn publish(&self, snapshot: bool, deadline: Deadline) -> Result<()> {
+        let snapshots = self.snapshots.as_ref().map(|snapshots| &snapshots.store);
+        if snapshot && snapshots.is_none() {
+            return Err(Error::new(ErrorKind::Invalid, "the replica has no store of snapshots")
+                .in_log(self.recorder.log())
+                .advise("set one with `Replica::snapshots`"));
+        }
+        let (alone, snapshots_alone) = {
+            let state = self.lock();
+            (state.alone, state.snapshots_alone)
+        };
+        // What others go by may leave out, and have pruned, more than what this replica has played.
+        if !alone {
+            self.follow(&*self.store, deadline)?;
+        }
+        if let Some(store) = snapshots.filter(|_| !snapshots_alone) {
+            self.follow(&**store, deadline)?;
         }
         let mut pending = self.recorder.take_hints()?;
         let bytes = self.recorder.counters().bytes_recorded;
@@ -263,6 +314,15 @@ impl Publisher {
         state.times += 1;
         state.at_bytes = bytes;
         state.failure = None;
+        drop(state);
+        if let Some(store) = snapshots.filter(|_| snapshot) {
+            let stored = store.store(&hints, deadline);
+            let mut state = self.lock();
+            state.snapshots_alone = stored.is_ok();
+            stored?;
+            state.snapshots += 1;
+            state.snapshot_at_bytes = bytes;
+        }
         Ok(())
     }
 }

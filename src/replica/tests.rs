@@ -23,6 +23,7 @@ use crate::sync::Mutex;
 use crate::vfs::{FileKind, MemoryFs, OpenMode, create_dir_all_synced};
 
 mod hinting;
+mod past;
 
 struct World {
     journals: Arc<MemoryJournals>,

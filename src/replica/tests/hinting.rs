@@ -25,7 +25,7 @@ impl HintStore for Late {
     }
 }
 
-fn exact() -> ReplicaOptions {
+pub(super) fn exact() -> ReplicaOptions {
     let budget = HintBudget { seek_bytes: 0, ..HintBudget::default() };
     let recorder = RecorderOptions::default().hint_budget(budget);
     ReplicaOptions { recorder, ..ReplicaOptions::default() }
