@@ -20,6 +20,8 @@ mod codecs;
 mod golden;
 #[path = "cli_suite/log.rs"]
 mod log;
+#[path = "cli_suite/past.rs"]
+mod past;
 #[path = "cli_suite/place.rs"]
 mod place;
 #[path = "cli_suite/restore.rs"]

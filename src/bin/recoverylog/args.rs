@@ -4,6 +4,9 @@ use std::path::PathBuf;
 
 use clap::{Parser, Subcommand};
 use recoverylog::JournalName;
+use recoverylog::player::Bound;
+
+use crate::at;
 
 /// Look at recovery logs, and rebuild directories out of them
 #[derive(Debug, Parser)]
@@ -41,6 +44,8 @@ Exit codes:
 pub(crate) enum Command {
     /// Rebuild a directory, by hints or from the first byte of a log
     Restore(Restore),
+    /// Go on in a new log where another one was at a point of its history
+    Fork(Fork),
     /// List what a log holds
     Log(Log),
     /// Show what hints need, by file
@@ -73,6 +78,37 @@ pub(crate) struct Restore {
     /// Use so many threads to read, and so many to write
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=256))]
     pub(crate) parallelism: Option<u16>,
+
+    /// Rebuild the directory as it was at a point: 2026-11-22T10:00:00Z, @1795341600, mark:NAME, seq:N or offset:N
+    #[arg(long, value_name = "POINT", value_parser = at::parse)]
+    pub(crate) at: Option<Bound>,
+
+    /// Use the hint sets of this directory too
+    #[arg(long, value_name = "DIR", requires = "at")]
+    pub(crate) snapshots: Option<PathBuf>,
+}
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct Fork {
+    /// Go on at this point: 2026-11-22T10:00:00Z, @1795341600, mark:NAME, seq:N or offset:N
+    #[arg(long, value_name = "POINT", value_parser = at::parse)]
+    pub(crate) at: Bound,
+
+    /// Name the new log, in the same journals
+    #[arg(long, value_name = "NAME")]
+    pub(crate) to: JournalName,
+
+    /// Store hints of the new log in this directory
+    #[arg(long, value_name = "DIR")]
+    pub(crate) to_hints: PathBuf,
+
+    /// Rebuild the directory here, which is missing or empty
+    #[arg(long, value_name = "DIR")]
+    pub(crate) dir: PathBuf,
+
+    /// Use the hint sets of this directory too
+    #[arg(long, value_name = "DIR")]
+    pub(crate) snapshots: Option<PathBuf>,
 }
 
 /// Which fragments a restore checks against the sums in their names.

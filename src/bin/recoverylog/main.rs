@@ -3,7 +3,9 @@
 //! Results go to standard output, everything else to standard error. The exit code is that of the error's kind.
 
 mod args;
+mod at;
 mod export;
+mod fork;
 mod hints;
 mod log;
 mod output;
@@ -32,6 +34,7 @@ fn main() -> ExitCode {
 fn run(args: &Args, output: &mut Output) -> Result<(), Stop> {
     match &args.command {
         Command::Restore(command) => restore::run(args, command, output),
+        Command::Fork(command) => fork::run(args, command, output),
         Command::Log(command) => log::run(args, command, output),
         Command::Hints(command) => hints::run(args, command, output),
         Command::Verify => verify::run(args, output),

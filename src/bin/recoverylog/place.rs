@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use recoverylog::hint_store::{DirectoryHints, HintStore};
+use recoverylog::hint_store::{Candidate, DirectoryHints, HintStore};
 use recoverylog::journal::{FileJournals, FragmentJournals, Journals};
 use recoverylog::vfs::{FileSystem, OsFs};
 use recoverylog::{Deadline, Error, ErrorKind, FsmHints, JournalName, Result};
@@ -29,9 +29,7 @@ pub(crate) struct Place {
 impl Place {
     /// Opens what `--journals` names.
     pub(crate) fn open(args: &Args) -> Result<Self> {
-        let url = args.journals.as_deref().ok_or_else(|| lacks("--journals", "./dir or file:///dir"))?;
-        let root = folder_of(url)?;
-        let root = root.canonicalize().unwrap_or(root);
+        let root = root_of(args)?;
         let fs: Arc<dyn FileSystem> = Arc::new(OsFs::new());
         if fs.metadata(&root.join(".recoverylog")).is_ok() {
             // A FileJournal keeps what is no fragment yet.
@@ -43,10 +41,28 @@ impl Place {
         Ok(Self { checked: Arc::new(open()?), plain: Arc::new(plain) })
     }
 
+    /// Opens what `--journals` names to append to it.
+    pub(crate) fn open_to_append(args: &Args) -> Result<Arc<dyn Journals>> {
+        let root = root_of(args)?;
+        if OsFs::new().metadata(&root.join(".recoverylog")).is_err() {
+            let what = format!("{} holds no file journals: nothing can be appended there", root.display());
+            return Err(Error::new(ErrorKind::Invalid, what)
+                .advise("restore the directory, and record it in a journal of your own"));
+        }
+        Ok(Arc::new(FileJournals::open(&root)?))
+    }
+
     /// Returns the logs that are stored here.
     pub(crate) fn logs(&self) -> Result<Vec<JournalName>> {
         self.plain.list()
     }
+}
+
+/// Returns the folder that `--journals` names.
+fn root_of(args: &Args) -> Result<PathBuf> {
+    let url = args.journals.as_deref().ok_or_else(|| lacks("--journals", "./dir or file:///dir"))?;
+    let root = folder_of(url)?;
+    Ok(root.canonicalize().unwrap_or(root))
 }
 
 /// What `--hints` names.
@@ -109,6 +125,36 @@ impl Hints {
             return Err(error.advise("leave --hints out to use the whole log"));
         }
         Ok(Self { sets, unreadable })
+    }
+
+    /// Returns the sets of one log that `--hints` and `snapshots` name, and that log.
+    pub(crate) fn candidates(args: &Args, snapshots: Option<&Path>) -> Result<(JournalName, Vec<Candidate>)> {
+        let mut found = Vec::new();
+        let deadline = Deadline::after(Duration::from_secs(30));
+        let sorts = args.log.clone().map_or_else(|| JournalName::new("none"), Ok)?;
+        let directory = args.hints.as_deref().filter(|path| path.is_dir());
+        for path in directory.into_iter().chain(snapshots) {
+            let resolved = path.canonicalize().unwrap_or_else(|_| path.to_owned());
+            let store = DirectoryHints::open_existing(Arc::new(OsFs::new()), &resolved)?;
+            found.extend(store.candidates(&sorts, deadline)?);
+        }
+        if directory.is_none()
+            && let (Some(hints), Some(path)) = (Self::read(args)?, &args.hints)
+        {
+            let name = path.display().to_string();
+            found.extend(hints.sets.into_iter().map(|set| Candidate::new(name.clone(), Ok(set))));
+        }
+        let mut logs: Vec<_> = found.iter().filter_map(|set| set.hints.as_ref().ok()?.log.clone()).collect();
+        logs.sort();
+        logs.dedup();
+        match (&args.log, logs.as_slice()) {
+            (Some(log), _) | (None, [log]) => Ok((log.clone(), found)),
+            (None, []) => Err(lacks("--log", "NAME")),
+            (None, _) => {
+                Err(Error::new(ErrorKind::Invalid, "there are hints of several logs")
+                    .advise("add --log NAME"))
+            }
+        }
     }
 
     /// Returns the best set, and tells which ones cannot be read.

@@ -4,13 +4,14 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use recoverylog::player::{PlayOptions, Played, Player, Verify, is_incomplete};
+use recoverylog::player::{Bound, PlayOptions, Played, Player, Point, Verify, is_incomplete};
+use recoverylog::replica::{PassedOver, Past};
 use recoverylog::vfs::{FileKind, FileSystem, OsFs};
 use recoverylog::{Deadline, Error, ErrorKind, FsmHints, Result};
 use serde::Serialize;
 
 use crate::args::{self, Args, Restore};
-use crate::output::{Output, Stop, bytes, counted};
+use crate::output::{Output, Stop, bytes, counted, utc};
 use crate::place::{self, Hints, Place};
 use crate::progress::Progress;
 
@@ -33,6 +34,9 @@ pub(crate) fn run(args: &Args, command: &Restore, output: &mut Output) -> Result
         return Err(Error::new(ErrorKind::Invalid, what).advise(advice).into());
     }
     let place = Place::open(args)?;
+    if let Some(bound) = &command.at {
+        return at(args, command, bound, (&place, &directory), output);
+    }
     let hints = Hints::read(args)?;
     for error in hints.iter().flat_map(|hints| &hints.unreadable) {
         output.warn(format_args!("a hint set is passed over: {error}"));
@@ -58,14 +62,39 @@ pub(crate) fn run(args: &Args, command: &Restore, output: &mut Output) -> Result
     }
 }
 
-/// Plans a restore by one set of hints, and does it.
-fn attempt(
+/// Restores the directory as it was at a point, by whatever set leads there.
+fn at(
+    args: &Args,
     command: &Restore,
-    place: &Place,
-    hints: &FsmHints,
-    directory: &Path,
+    bound: &Bound,
+    (place, directory): (&Place, &Path),
     output: &mut Output,
 ) -> Result<(), Stop> {
+    let (log, sets) = Hints::candidates(args, command.snapshots.as_deref())?;
+    let past = Past::new(&*place.checked, log, sets, Arc::new(OsFs::new()));
+    let (options, progress) = options(command, output);
+    if command.dry_run {
+        let planned = past.plan(bound, directory, &options)?;
+        warn_of(&planned.passed_over, output);
+        return PlanObject::new(place, &planned.player, options.step_deadline)?.print(output);
+    }
+    let restored = past.restore(bound, directory, &options);
+    progress.end();
+    let restored = restored?;
+    warn_of(&restored.passed_over, output);
+    let point = PointObject::new(&restored.point, restored.set.clone());
+    report(&restored.played, &command.dir, Some(point), output)
+}
+
+/// Tells which sets would have served.
+pub(crate) fn warn_of(passed_over: &[PassedOver], output: &Output) {
+    for set in passed_over {
+        output.warn(format_args!("the hint set {} is passed over: {}", set.name, set.error));
+    }
+}
+
+/// Returns how to play, and what shows how far it is.
+fn options(command: &Restore, output: &Output) -> (PlayOptions, Progress) {
     let mut options = PlayOptions::default();
     if let Some(parallelism) = command.parallelism {
         options.parallelism = parallelism.into();
@@ -74,7 +103,6 @@ fn attempt(
         args::Verify::Read => Verify::AsRead,
         args::Verify::Full => Verify::Full,
     };
-    let step = options.step_deadline;
     let progress = Progress::begin(output, "restoring", 0);
     let shared = progress.clone();
     options.progress = Some(Arc::new(move |done: &recoverylog::player::Progress| {
@@ -82,17 +110,30 @@ fn attempt(
         shared.set_phase(doing, done.planned_bytes);
         shared.set(done.done_bytes);
     }));
+    (options, progress)
+}
+
+/// Plans a restore by one set of hints, and does it.
+fn attempt(
+    command: &Restore,
+    place: &Place,
+    hints: &FsmHints,
+    directory: &Path,
+    output: &mut Output,
+) -> Result<(), Stop> {
+    let (options, progress) = options(command, output);
+    let step = options.step_deadline;
     let player = Player::new(&*place.checked, hints, Arc::new(OsFs::new()), directory, options)?;
     if command.dry_run {
         return PlanObject::new(place, &player, step)?.print(output);
     }
     let played = player.restore();
     progress.end();
-    report(&played?, &command.dir, output)
+    report(&played?, &command.dir, None, output)
 }
 
 /// Tells whether the directory holds a tree that is to be kept.
-fn is_kept(fs: &dyn FileSystem, directory: &Path) -> Result<bool> {
+pub(crate) fn is_kept(fs: &dyn FileSystem, directory: &Path) -> Result<bool> {
     let failed = |error| Error::io(format!("looking at {} failed", directory.display()), error);
     match fs.metadata(directory) {
         // Where a parent is no directory, the library says so.
@@ -111,7 +152,7 @@ fn is_kept(fs: &dyn FileSystem, directory: &Path) -> Result<bool> {
 }
 
 /// Resolves symbolic links on the way to the directory, which the library does not follow.
-fn resolved(directory: &Path) -> PathBuf {
+pub(crate) fn resolved(directory: &Path) -> PathBuf {
     let parent_of = |path: &Path| match path.parent() {
         Some(parent) if !parent.as_os_str().is_empty() => parent.to_owned(),
         _ => PathBuf::from("."),
@@ -147,9 +188,49 @@ struct Restored {
     undecodable_frames: u64,
     junk_bytes: u64,
     warnings: Vec<String>,
+    /// Where it was asked for.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    point: Option<PointObject>,
 }
 
-fn report(played: &Played, directory: &Path, output: &mut Output) -> Result<(), Stop> {
+/// A point of a history, and what led there.
+#[derive(Debug, Serialize)]
+pub(crate) struct PointObject {
+    seq_no: i64,
+    offset: u64,
+    /// Of the last mark up to there.
+    unix_nanos: Option<i64>,
+    mark: Option<String>,
+    /// The hint set; `None` where the log was played from its first byte.
+    hints: Option<String>,
+}
+
+impl PointObject {
+    pub(crate) fn new(point: &Point, set: Option<String>) -> Self {
+        Self {
+            seq_no: point.seq_no.get(),
+            offset: point.offset.get(),
+            unix_nanos: point.unix_nanos,
+            mark: point.name.as_deref().map(|name| String::from_utf8_lossy(name).into_owned()),
+            hints: set,
+        }
+    }
+
+    pub(crate) fn print(&self, output: &mut Output) -> Result<(), Stop> {
+        let time = self.unix_nanos.map_or_else(|| "no mark before it".into(), utc);
+        let name =
+            self.mark.as_ref().map_or(String::new(), |name| format!(", mark \"{}\"", name.escape_debug()));
+        let hints = self.hints.as_deref().unwrap_or("the whole log");
+        output.line(format_args!("as it was behind seq-no {}{name}, {time}, by {hints}", self.seq_no))
+    }
+}
+
+fn report(
+    played: &Played,
+    directory: &Path,
+    point: Option<PointObject>,
+    output: &mut Output,
+) -> Result<(), Stop> {
     for warning in &played.warnings {
         output.warn(format_args!("{warning}"));
     }
@@ -169,6 +250,7 @@ fn report(played: &Played, directory: &Path, output: &mut Output) -> Result<(), 
         undecodable_frames: counts.undecodable_frames,
         junk_bytes: counts.junk_bytes,
         warnings: played.warnings.iter().map(ToString::to_string).collect(),
+        point,
     };
     if output.is_json() {
         return output.object(&restored);
@@ -179,6 +261,9 @@ fn report(played: &Played, directory: &Path, output: &mut Output) -> Result<(), 
         bytes(restored.written_bytes),
         restored.directory
     ))?;
+    if let Some(point) = &restored.point {
+        point.print(output)?;
+    }
     output.line(format_args!(
         "log {} up to offset {}: {} applied, {} of dead files, {} rejected, {} of junk",
         restored.log,
@@ -199,6 +284,9 @@ pub(crate) struct PlanObject {
     log_bytes: u64,
     hinted_files: usize,
     hinted_segments: usize,
+    /// Where it ends, where that was asked for.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    until_seq_no: Option<i64>,
 }
 
 #[derive(Debug, Serialize)]
@@ -231,6 +319,7 @@ impl PlanObject {
             log_bytes,
             hinted_files: plan.hinted_files,
             hinted_segments: plan.hinted_segments,
+            until_seq_no: player.point().map(|point| point.seq_no.get()),
         })
     }
 
