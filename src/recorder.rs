@@ -23,6 +23,7 @@ mod transaction;
 
 use std::fmt;
 use std::sync::{Arc, PoisonError};
+use std::time::Duration;
 
 use bytes::Bytes;
 
@@ -419,6 +420,15 @@ impl Recorder {
                 Err(Error::new(ErrorKind::Unavailable, "earlier bytes did not become durable in time")
                     .in_log(&inner.settings.log))
             }
+        }
+    }
+
+    /// Takes credit for `bytes` bytes of the log that nobody waits for; `None` where there is none for `patience`.
+    pub(crate) fn reserve_within(&self, bytes: u64, patience: Duration) -> Result<Option<Reserved<'_>>> {
+        let credit = &self.inner.credit;
+        match credit.take(bytes, || Deadline::after(patience)) {
+            Ok(bytes) => Ok(Some(Reserved { credit, bytes })),
+            Err(_) => self.check().map(|()| None),
         }
     }
 

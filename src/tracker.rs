@@ -12,6 +12,8 @@
 mod adopt;
 mod names;
 mod rename;
+mod rewrite;
+mod rewriter;
 mod whole;
 
 use std::fmt;
@@ -22,6 +24,7 @@ use std::sync::{Arc, PoisonError};
 pub use self::adopt::Adopted;
 pub(crate) use self::names::At;
 use self::names::{FileId, Names};
+pub use self::rewriter::{RewriteOptions, Rewriter};
 pub(crate) use self::whole::is_being_built;
 use crate::error::{Error, ErrorKind, Result};
 use crate::ids::{Fnode, LogPath};

@@ -134,6 +134,10 @@ impl Extents {
         self.chunks.iter().flatten()
     }
 
+    pub(super) fn last(&self) -> Option<&Extent> {
+        self.chunks.last().and_then(|chunk| chunk.last())
+    }
+
     pub(super) fn iter_mut(&mut self) -> impl Iterator<Item = &mut Extent> {
         self.chunks.iter_mut().flatten()
     }

@@ -4,6 +4,8 @@ use super::*;
 use crate::ids::LogPath;
 use crate::prng::SplitMix64;
 
+mod rewriting;
+
 const RUN: u32 = 0;
 
 fn log() -> JournalName {

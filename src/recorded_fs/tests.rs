@@ -7,6 +7,7 @@
 mod claims;
 mod faults;
 mod random;
+mod rewriting;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};

@@ -34,6 +34,11 @@ impl Transaction<'_> {
         &self.state.fsm
     }
 
+    /// Returns the bytes of the batch that this goes into.
+    pub(crate) const fn batch_bytes(&self) -> u64 {
+        self.state.pending.content.len() as u64
+    }
+
     /// Creates a file at `path`, and unlinks what was there.
     pub(crate) fn create(&mut self, path: &LogPath) -> Result<Fnode> {
         self.refuse_property(path, "create")?;

@@ -1,6 +1,6 @@
 //! Recording a file whole: one that becomes recorded, and what is left of one that was cut.
 //!
-//! *Invariants.* A reader sees the file under its paths whole or not at all. Up to [`ONE_APPEND_BYTES_MAX`] goes
+//! *Invariants.* A reader sees the file under its paths whole or not at all. Up to [`WHOLE_BYTES_MAX`] goes
 //! into the append that links it; a larger file is built under a reserved path, which readers hide, by several
 //! appends, and then linked by one.
 //!
@@ -10,34 +10,21 @@
 use super::Tracker;
 use crate::error::{Error, Result};
 use crate::ids::{Fnode, LogPath};
-use crate::recorder::{OP_BYTES_MAX, Transaction};
+use crate::live::WHOLE_BYTES_MAX;
+use crate::recorder::{OP_BYTES_MAX, Recorder, Transaction};
 use crate::vfs::File;
 
 /// What the paths of files begin with that are being built.
 const BUILDING: &[u8] = b"/.recoverylog/tmp-";
 
-/// The largest file that is recorded by one append.
-const ONE_APPEND_BYTES_MAX: u64 = 4 << 20;
-
 impl Tracker {
     /// Records the first `len` bytes of `file` as a new file at `links`, in the place of what is there.
     pub(super) fn record_whole(&self, file: &dyn File, len: u64, links: &[LogPath]) -> Result<Fnode> {
-        if len <= ONE_APPEND_BYTES_MAX {
+        if len <= WHOLE_BYTES_MAX {
             let content = read(file, 0, len)?;
             let reserved = self.recorder.reserve_write(content.len())?;
-            let checked = content
-                .chunks(OP_BYTES_MAX)
-                .map(|piece| (piece, self.recorder.payload_crc(piece)))
-                .collect::<Vec<_>>();
-            return self.recorder.transaction(reserved, |tx| {
-                let fnode = create(tx, links)?;
-                let mut at = 0;
-                for (piece, crc) in &checked {
-                    tx.write(fnode, at, piece, *crc)?;
-                    at += piece.len() as u64;
-                }
-                Ok(fnode)
-            });
+            let content = Checked::new(&self.recorder, &content);
+            return self.recorder.transaction(reserved, |tx| content.record(tx, links));
         }
 
         let building = self.building_path();
@@ -72,6 +59,26 @@ pub(crate) fn is_being_built(path: &LogPath) -> bool {
     path.as_bytes().starts_with(BUILDING)
 }
 
+/// The content of a file in the pieces in which it is recorded, each with its checksum.
+pub(super) struct Checked<'a>(Vec<(&'a [u8], Option<u32>)>);
+
+impl<'a> Checked<'a> {
+    pub(super) fn new(recorder: &Recorder, content: &'a [u8]) -> Self {
+        Self(content.chunks(OP_BYTES_MAX).map(|piece| (piece, recorder.payload_crc(piece))).collect())
+    }
+
+    /// Records a new file at `links`, in the place of what is there.
+    pub(super) fn record(&self, tx: &mut Transaction<'_>, links: &[LogPath]) -> Result<Fnode> {
+        let fnode = create(tx, links)?;
+        let mut at = 0;
+        for (piece, crc) in &self.0 {
+            tx.write(fnode, at, piece, *crc)?;
+            at += piece.len() as u64;
+        }
+        Ok(fnode)
+    }
+}
+
 /// Creates an empty file at `links`.
 fn create(tx: &mut Transaction<'_>, links: &[LogPath]) -> Result<Fnode> {
     let mut links = links.iter();
@@ -83,7 +90,7 @@ fn create(tx: &mut Transaction<'_>, links: &[LogPath]) -> Result<Fnode> {
     Ok(fnode)
 }
 
-fn read(file: &dyn File, offset: u64, len: u64) -> Result<Vec<u8>> {
+pub(super) fn read(file: &dyn File, offset: u64, len: u64) -> Result<Vec<u8>> {
     let mut content = vec![0; len as usize];
     file.read_exact_at(&mut content, offset)
         .map_err(|error| Error::io("cannot read a file that is to be recorded", error))?;
