@@ -31,6 +31,7 @@ use crate::journal::Journals;
 use crate::player::{PlayOptions, Played, Player};
 use crate::recorded_fs::RecordedFsOptions;
 use crate::recorder::RecorderOptions;
+use crate::tracker::RewriteOptions;
 use crate::vfs::FileSystem;
 
 /// What a shard is made of, and how its replicas work.
@@ -81,6 +82,9 @@ pub struct ReplicaOptions {
     pub recorder: RecorderOptions,
     /// Which files a primary records, and how long a sync waits.
     pub recorded_fs: RecordedFsOptions,
+    /// How much a primary writes again in the background, so that the log and a recovery stay small. It does not where
+    /// [`RecorderOptions::live_map`] is off.
+    pub rewrite: RewriteOptions,
     /// A primary publishes hints after so many bytes of the log (default 64 MiB).
     pub publish_bytes: u64,
     /// A primary publishes hints after so long (default one minute), where anything was recorded since.
@@ -99,6 +103,7 @@ impl Default for ReplicaOptions {
             play: PlayOptions { sync: false, ..PlayOptions::default() },
             recorder: RecorderOptions::default(),
             recorded_fs: RecordedFsOptions::default(),
+            rewrite: RewriteOptions::default(),
             publish_bytes: 64 << 20,
             publish_every: Duration::from_secs(60),
             mark_every: Duration::from_secs(10),

@@ -22,10 +22,10 @@ use crate::recorded_fs::RecordedFs;
 use crate::recorder::{Barrier, Recorder, RecorderCounters};
 use crate::sync::thread::JoinHandle;
 use crate::sync::{Condvar, Mutex, MutexGuard, thread};
-use crate::tracker::is_being_built;
+use crate::tracker::{Rewriter, is_being_built};
 use crate::vfs::FileSystem;
 
-/// How often the thread that publishes hints looks at what was recorded.
+/// How often the thread that publishes hints, and writes live bytes again, looks at what was recorded.
 const TICK: Duration = Duration::from_secs(1);
 
 /// A replica that owns its log.
@@ -54,13 +54,18 @@ pub struct PrimaryStatus {
     pub hints_failure: Option<Error>,
     /// Snapshots that were stored.
     pub snapshots_stored: u64,
+    /// Bytes of the log that were written again in the background, so that older ones can be deleted.
+    pub bytes_rewritten: u64,
+    /// Why something could not be written again the last time that was tried; what it was is left as it is.
+    pub rewrite_failure: Option<Error>,
     /// Why the recorder failed.
     pub failure: Option<Error>,
 }
 
-/// Publishes hints now and then.
+/// Publishes hints now and then, and writes live bytes again.
 #[derive(Debug)]
 struct Publisher {
+    fs: Arc<RecordedFs<Arc<dyn FileSystem>>>,
     recorder: Recorder,
     /// That of the recorder.
     journal: Arc<dyn Journal>,
@@ -85,6 +90,8 @@ struct Published {
     snapshots: u64,
     snapshots_alone: bool,
     snapshot_at_bytes: u64,
+    bytes_rewritten: u64,
+    rewrite_failure: Option<Error>,
 }
 
 impl Primary {
@@ -115,6 +122,7 @@ impl Primary {
         let options = replica.options.recorded_fs.clone();
         let fs = Arc::new(RecordedFs::new(Arc::clone(&replica.fs), directory, recorder.clone(), options));
         let publisher = Arc::new(Publisher {
+            fs: Arc::clone(&fs),
             recorder,
             journal,
             journals: replica.journals,
@@ -192,6 +200,8 @@ impl Primary {
             bytes_since_hints: recorder.bytes_recorded.saturating_sub(state.at_bytes),
             hints_failure: state.failure.clone(),
             snapshots_stored: state.snapshots,
+            bytes_rewritten: state.bytes_rewritten,
+            rewrite_failure: state.rewrite_failure.clone(),
             failure: self.recorder().failure(),
         }
     }
@@ -237,6 +247,7 @@ impl Publisher {
 
     fn run(&self) {
         let (mut last, mut snapshot, mut marked) = (now(), now(), now());
+        let mut rewriter = Rewriter::new(self.options.rewrite);
         loop {
             let state = self.lock();
             if state.stop {
@@ -266,6 +277,24 @@ impl Publisher {
                 snapshot = if snaps { last } else { snapshot };
                 let published = self.publish(snaps, Deadline::after(self.options.store_max));
                 self.lock().failure = published.err();
+            }
+            self.rewrite(&mut rewriter);
+        }
+    }
+
+    /// Writes live bytes again, as much as may be, in steps between which it can be stopped.
+    fn rewrite(&self, rewriter: &mut Rewriter) {
+        while !self.lock().stop && self.recorder.failure().is_none() {
+            let step = rewriter.step(self.fs.tracker());
+            let mut state = self.lock();
+            state.bytes_rewritten = rewriter.rewritten_bytes();
+            match step {
+                Ok(0) => return,
+                Ok(_) => state.rewrite_failure = None,
+                Err(error) => {
+                    state.rewrite_failure = Some(error);
+                    return;
+                }
             }
         }
     }
