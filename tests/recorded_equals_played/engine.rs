@@ -6,6 +6,7 @@ use std::sync::Mutex;
 
 use recoverylog::RecordedFs;
 use recoverylog::recorded_fs::RecordedFile;
+use recoverylog::tracker::{RewriteOptions, Rewriter};
 use recoverylog::vfs::{FaultyFs, File, FileKind, FileSystem, MemoryFs, OpenMode};
 
 use super::Tally;
@@ -50,9 +51,15 @@ impl Random {
     }
 }
 
-/// Handles that stay open, also over files that lost their names.
-#[derive(Default)]
-pub(crate) struct Handles(Mutex<Vec<(PathBuf, Arc<RecordedFile>)>>);
+/// Handles that stay open, also over files that lost their names, and what writes again in the background.
+pub(crate) struct Handles(Mutex<Vec<(PathBuf, Arc<RecordedFile>)>>, Mutex<Rewriter>);
+
+impl Default for Handles {
+    fn default() -> Self {
+        let rewriter = Rewriter::new(RewriteOptions { percent: 1_000, window_bytes: 8_000 });
+        Self(Mutex::default(), Mutex::new(rewriter))
+    }
+}
 
 /// Does one operation; returns its name, and whether it is one step of the log.
 pub(crate) fn operate(fs: &Fs, handles: &Handles, random: &mut Random, tally: &mut Tally) -> bool {
@@ -88,7 +95,7 @@ fn draw(fs: &Fs, handles: &Handles, random: &mut Random) -> (&'static str, bool,
     let there = existing(fs, random).unwrap_or_else(|| one.clone());
     let over =
         if random.one_in(2) { existing(fs, random).unwrap_or_else(|| other.clone()) } else { other.clone() };
-    match random.below(100) {
+    match random.below(106) {
         0..8 => ("create", keep(handles, &one, fs.open_recorded(&one, OpenMode::Create)), true),
         8..12 => ("create new", keep(handles, &one, fs.open_recorded(&one, OpenMode::CreateNew)), true),
         12..17 => ("open, truncating", keep(handles, &one, fs.open_recorded(&one, OpenMode::Truncate)), true),
@@ -118,6 +125,8 @@ fn draw(fs: &Fs, handles: &Handles, random: &mut Random) -> (&'static str, bool,
         }
         89..96 => ("remove a directory and all in it", fs.remove_dir_all(&directory(random)).is_ok(), false),
         96..97 => ("close", handles.0.lock().unwrap().pop().is_some(), true),
+        // Whatever of it is in the log, the tree is the same.
+        97..103 => ("write again", rewrite(fs, handles), true),
         _ => ("sync", with_handle(handles, random, File::sync_data), true),
     }
 }
@@ -166,6 +175,12 @@ fn append(handles: &Handles, random: &mut Random) -> (&'static str, bool, bool) 
     let what = if is_unlinked(&file) { "append to an unlinked file" } else { "append" };
     let bytes = random.bytes(2_000);
     (what, file.append(&bytes).is_ok(), false)
+}
+
+/// Writes again what lies in old windows, behind which something was recorded that is dead at once.
+fn rewrite(fs: &Fs, handles: &Handles) -> bool {
+    (0..200).all(|_| fs.recorder().no_op().is_ok())
+        && handles.1.lock().unwrap().step(fs.tracker()).is_ok_and(|bytes| bytes > 0)
 }
 
 fn rename(fs: &Fs, handles: &Handles, from: &Path, to: &Path) -> (&'static str, bool, bool) {

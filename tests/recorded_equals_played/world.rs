@@ -12,7 +12,9 @@ use recoverylog::journal::{
 use recoverylog::player::{PlayOptions, Played, Player};
 use recoverylog::recorded_fs::RecordedFsOptions;
 use recoverylog::vfs::{Effect, Fault, FaultPlan, FaultyFs, FileSystem, MemoryFs};
-use recoverylog::{Deadline, ErrorKind, FsmHints, JournalName, RecordedFs, Recorder, RecorderOptions};
+use recoverylog::{
+    Deadline, ErrorKind, FsmHints, FsmOptions, JournalName, RecordedFs, Recorder, RecorderOptions,
+};
 
 use super::Tally;
 use super::engine::{Fs, Handles, ROOT, Random, operate};
@@ -303,18 +305,19 @@ impl World {
         let encoded = self.some_hints();
         sets.push(FsmHints::decode(&encoded.encode_json()).unwrap());
         let mut first: Option<Tree> = None;
-        for hints in sets {
+        let rules = [FsmOptions::default(), FsmOptions::REFERENCE];
+        for (hints, fsm) in sets.iter().flat_map(|hints| rules.map(|fsm| (hints, fsm))) {
             let local = empty_root();
-            let options = play_options(&mut self.random);
+            let options = PlayOptions { fsm, ..play_options(&mut self.random) };
             let player =
-                Player::new(&self.journals, &hints, Arc::new(local.clone()), Path::new(ROOT), options);
+                Player::new(&self.journals, hints, Arc::new(local.clone()), Path::new(ROOT), options);
             let played =
                 player.and_then(Player::restore).unwrap_or_else(|error| panic!("{error:?}\n{hints:?}"));
             assert_eq!(played.warnings, []);
             let tree = Tree::read(&local, Path::new(ROOT));
             check(left, &tree, "a player");
             let first = first.get_or_insert_with(|| tree.clone());
-            assert_eq!(*first, tree, "by {hints:?}");
+            assert_eq!(*first, tree, "by {hints:?} and {fsm:?}");
         }
     }
 }
