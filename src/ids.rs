@@ -117,6 +117,18 @@ impl Author {
         }
         digits.iter().rev().collect()
     }
+
+    /// Returns the author that a value of the fencing register names; `None` where no author has that value.
+    ///
+    /// ```
+    /// # use recoverylog::Author;
+    /// assert_eq!(Author::from_register_value("16i"), Author::new(1234));
+    /// assert_eq!(Author::from_register_value("016i"), None);
+    /// ```
+    pub fn from_register_value(value: &str) -> Option<Self> {
+        let author = Self::new(u32::from_str_radix(value, 32).ok()?)?;
+        (author.register_value() == value).then_some(author)
+    }
 }
 
 impl fmt::Display for Author {
@@ -433,6 +445,10 @@ mod tests {
             [(1234, "16i"), (1337, "19p"), (5678, "5he"), (10, "a"), (9, "9"), (u32::MAX, "3vvvvvv")]
         {
             assert_eq!(Author::new(author).unwrap().register_value(), value);
+            assert_eq!(Author::from_register_value(value), Author::new(author));
+        }
+        for value in ["", "0", "+9", "A", "4000000", "w"] {
+            assert_eq!(Author::from_register_value(value), None, "{value}");
         }
         assert_eq!(Author::new(0), None);
     }

@@ -415,6 +415,11 @@ impl Fragment {
             path_postfix: String::new(),
         }
     }
+
+    /// Returns the number of bytes of the journal that it holds.
+    pub fn content_bytes(&self) -> u64 {
+        self.end.bytes_since(self.begin)
+    }
 }
 
 /// Compression of a stored fragment.

@@ -20,7 +20,7 @@
 //!
 //! [`replica::Replica`] is the whole of it: the life of one shard, from standby to primary. [`recorded_fs`] is
 //! what an engine writes through; [`tracker`] serves engines that do their own I/O. [`player`] rebuilds a
-//! directory, [`scan`] looks at a log without judging it. What carries bytes is behind [`journal::Journal`],
+//! directory, [`scan`] looks at a log without judging it, [`prune`] removes what nobody needs of it. What carries bytes is behind [`journal::Journal`],
 //! what holds files behind [`vfs::FileSystem`], what keeps hints behind [`hint_store::HintStore`].
 //!
 //! ```
@@ -84,6 +84,7 @@ mod op;
 mod planted;
 pub mod player;
 pub(crate) mod prng;
+pub mod prune;
 pub mod recorded_fs;
 pub mod recorder;
 pub mod replica;

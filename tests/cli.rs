@@ -24,6 +24,8 @@ mod log;
 mod past;
 #[path = "cli_suite/place.rs"]
 mod place;
+#[path = "cli_suite/prune.rs"]
+mod prune;
 #[path = "cli_suite/restore.rs"]
 mod restore;
 #[path = "cli_suite/verify.rs"]

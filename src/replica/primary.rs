@@ -334,7 +334,11 @@ impl Publisher {
         // Hints are only known once the operation that anchors them is on its way and durable.
         self.recorder.barrier()?.wait(deadline)?;
         let hints = pending.wait(deadline)?;
-        check_stored(&self.journal, &*self.journals, &hints, deadline)?;
+        if let Err(error) = check_stored(&self.journal, &*self.journals, &hints, deadline) {
+            // A set that another one stored after the last look may tell why.
+            self.lock().alone = false;
+            return Err(error);
+        }
         let stored = self.store.store(&hints, deadline);
         let mut state = self.lock();
         // Older sets are refused from here on, whoever stores them.

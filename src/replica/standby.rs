@@ -228,15 +228,15 @@ struct Work {
 /// A play that came to nothing.
 struct Failure {
     error: Error,
-    /// The head was not reached.
-    in_backfill: bool,
+    /// The head was reached, and followed.
+    has_followed: bool,
     /// The stored set by which it was played, where it did not reach the head by one.
     set: Option<String>,
 }
 
 impl From<Error> for Failure {
     fn from(error: Error) -> Self {
-        Self { error, in_backfill: false, set: None }
+        Self { error, has_followed: false, set: None }
     }
 }
 
@@ -244,13 +244,17 @@ impl Work {
     fn run(&self) -> Result<Outcome> {
         let (mut restarts, mut failed) = (0, Vec::new());
         loop {
-            let Failure { error, in_backfill, set } = match self.play(&failed) {
+            let Failure { error, has_followed, set } = match self.play(&failed) {
                 Ok(outcome) => return Ok(outcome),
                 Err(failure) => failure,
             };
             let kind = error.kind();
-            let goes_on = in_backfill || matches!(self.shared.lock().order, Order::Follow);
-            // Bytes that were there when the play was planned may be pruned under it: begin with fresher hints.
+            if has_followed {
+                restarts = 0;
+            }
+            let goes_on = !matches!(self.shared.lock().order, Order::Stop);
+            // Bytes that were there when the play was planned, or that it had yet to follow, may be pruned under it: begin
+            // with fresher hints. Whatever a hand-off has appended before is history then, and it is made again.
             if kind == ErrorKind::DataLoss && goes_on && restarts < RESTARTS_MAX {
                 restarts += 1;
                 continue;
@@ -276,8 +280,9 @@ impl Work {
             state.status.state = StandbyState::Backfill;
             state.status.passed_over = passed_over;
         });
-        let in_backfill = |error| Failure { error, in_backfill: true, set };
+        let in_backfill = |error| Failure { error, has_followed: false, set };
         let mut follower = player.stopped_by(&self.shared.stop).follow().map_err(in_backfill)?;
+        let in_tail = |error| Failure { error, has_followed: true, set: None };
         let interrupter = follower.interrupter();
         self.shared.update(|state| {
             state.status.state = StandbyState::Tail;
@@ -289,7 +294,7 @@ impl Work {
                 Order::Follow => {}
                 Order::Promote(author, deadline) => {
                     let journal = follower.journal();
-                    return Ok((follower.promote(author, deadline)?, journal));
+                    return Ok((follower.promote(author, deadline).map_err(in_tail)?, journal));
                 }
                 Order::Stop => {
                     follower.abandon();
@@ -298,7 +303,7 @@ impl Work {
             }
             if let Err(error) = self.follow(&mut follower) {
                 follower.abandon();
-                return Err(error.into());
+                return Err(in_tail(error));
             }
         }
     }

@@ -43,6 +43,7 @@ const MAY_IMPORT: &[(&str, &[&[&str]])] = &[
     ("tracker", &[GROUND, CORE, DOORS, SEAMS, &["recorder"]]),
     ("recorded_fs", &[GROUND, CORE, DOORS, SEAMS, &["recorder", "tracker"]]),
     ("player", &[GROUND, CORE, DOORS, SEAMS, &["scan"]]),
+    ("prune", &[GROUND, CORE, DOORS, SEAMS]),
     ("replica", &[GROUND, CORE, DOORS, SEAMS, &["recorder", "tracker", "recorded_fs", "player"]]),
     // The edges: adapters see the face that users see.
     ("engine", &[GROUND, CORE, DOORS, SEAMS, &["recorder", "tracker", "recorded_fs", "replica"]]),

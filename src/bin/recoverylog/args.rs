@@ -54,6 +54,14 @@ pub(crate) enum Command {
     ///
     /// Checks the log or the hints that are named, and every log where none is
     Verify,
+    /// Show what is stored of a log, who needs it, and what a recovery would read
+    Status(Sources),
+    /// Remove the fragments of a log that nobody needs
+    ///
+    /// Name the hints of every shard that reads the log: the one that records it with --hints, those that were forked
+    /// off it with --also. Whoever is forgotten loses what it needs. Nothing is removed unless every set can be read,
+    /// and everything that it needs is there
+    Prune(Prune),
 }
 
 #[derive(Debug, clap::Args)]
@@ -125,6 +133,49 @@ pub(crate) struct Hints {
     /// Write the hints, and the logs that they name, as plain files into this folder, which is missing
     #[arg(long, value_name = "DIR", requires = "journals")]
     pub(crate) export: Option<PathBuf>,
+}
+
+/// Everybody who reads a log.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Sources {
+    /// Keep what the hints of another shard need, such as one that was forked off the log; may be repeated
+    #[arg(long, value_name = "DIR")]
+    pub(crate) also: Vec<PathBuf>,
+
+    /// Keep what these snapshots need; may be repeated
+    #[arg(long, value_name = "DIR")]
+    pub(crate) snapshots: Vec<PathBuf>,
+
+    /// Keep the log whole from the newest set on that is so many hours old, so that every later point can be restored
+    #[arg(long, value_name = "HOURS")]
+    pub(crate) keep_whole: Option<u32>,
+
+    /// Say who goes on with the log; always prune a log with the same setting
+    #[arg(long, value_enum, default_value_t = Compat::Exact)]
+    pub(crate) compat: Compat,
+}
+
+/// Who goes on with a log that is pruned.
+#[derive(Clone, Copy, Debug, clap::ValueEnum)]
+pub(crate) enum Compat {
+    /// This library: whatever hints leave out is free
+    Exact,
+    /// The reference in Go too: from the creation of a live file to its last operation all is kept
+    Go,
+}
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct Prune {
+    #[command(flatten)]
+    pub(crate) sources: Sources,
+
+    /// Say for each fragment why it would be kept or removed, and change nothing
+    #[arg(long)]
+    pub(crate) dry_run: bool,
+
+    /// Append what is removed, and by which sets, to this file; by default to .recoverylog/pruned.jsonl of the journals
+    #[arg(long, value_name = "FILE")]
+    pub(crate) audit: Option<PathBuf>,
 }
 
 #[derive(Debug, clap::Args)]

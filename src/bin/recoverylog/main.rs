@@ -11,7 +11,9 @@ mod log;
 mod output;
 mod place;
 mod progress;
+mod prune;
 mod restore;
+mod status;
 mod verify;
 
 use std::process::ExitCode;
@@ -38,5 +40,7 @@ fn run(args: &Args, output: &mut Output) -> Result<(), Stop> {
         Command::Log(command) => log::run(args, command, output),
         Command::Hints(command) => hints::run(args, command, output),
         Command::Verify => verify::run(args, output),
+        Command::Status(command) => status::run(args, command, output),
+        Command::Prune(command) => prune::run(args, command, output),
     }
 }

@@ -147,12 +147,16 @@ pub(crate) struct PathObject {
 impl From<&LogPath> for PathObject {
     fn from(path: &LogPath) -> Self {
         let bytes = path.as_bytes();
-        let hex = || bytes.iter().fold(String::new(), |hex, byte| hex + &format!("{byte:02x}"));
         Self {
             path: String::from_utf8_lossy(bytes).into_owned(),
-            path_hex: std::str::from_utf8(bytes).is_err().then(hex),
+            path_hex: std::str::from_utf8(bytes).is_err().then(|| hex(bytes)),
         }
     }
+}
+
+/// Shows bytes as hexadecimal digits.
+pub(crate) fn hex(bytes: &[u8]) -> String {
+    bytes.iter().fold(String::new(), |hex, byte| hex + &format!("{byte:02x}"))
 }
 
 /// Shows a number of bytes as people read it.

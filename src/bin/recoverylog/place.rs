@@ -41,13 +41,13 @@ impl Place {
         Ok(Self { checked: Arc::new(open()?), plain: Arc::new(plain) })
     }
 
-    /// Opens what `--journals` names to append to it.
+    /// Opens what `--journals` names to append to it, or to prune it.
     pub(crate) fn open_to_append(args: &Args) -> Result<Arc<dyn Journals>> {
         let root = root_of(args)?;
         if OsFs::new().metadata(&root.join(".recoverylog")).is_err() {
-            let what = format!("{} holds no file journals: nothing can be appended there", root.display());
+            let what = format!("{} holds no file journals: nothing can be changed there", root.display());
             return Err(Error::new(ErrorKind::Invalid, what)
-                .advise("restore the directory, and record it in a journal of your own"));
+                .advise("a store of fragments is for its owner to change; restore the directory, and record it in a journal of your own"));
         }
         Ok(Arc::new(FileJournals::open(&root)?))
     }
@@ -59,7 +59,7 @@ impl Place {
 }
 
 /// Returns the folder that `--journals` names.
-fn root_of(args: &Args) -> Result<PathBuf> {
+pub(crate) fn root_of(args: &Args) -> Result<PathBuf> {
     let url = args.journals.as_deref().ok_or_else(|| lacks("--journals", "./dir or file:///dir"))?;
     let root = folder_of(url)?;
     Ok(root.canonicalize().unwrap_or(root))
