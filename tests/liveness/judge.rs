@@ -10,10 +10,11 @@ use recoverylog::scan::{Found, FoundOp, LogScan, ScanOptions};
 use recoverylog::vfs::{FileKind, FileSystem, MemoryFs, OpenMode};
 use recoverylog::{ErrorKind, Fnode, FsmHints, FsmOptions, JournalName, OpBody, Segment};
 
+use super::prune;
 use super::writer::{Model, Shard, Taken, options, soon};
 
 /// Bytes of a fragment of the copies that lose one.
-const FRAGMENT: usize = 400;
+pub(crate) const FRAGMENT: usize = 400;
 /// Sets of a case for which every fragment is lost once.
 const LOSSES_MAX: usize = 3;
 
@@ -27,6 +28,7 @@ pub(crate) struct Totals {
     lost_and_needed: usize,
     lost_and_not_needed: usize,
     forks: usize,
+    pruned_and_kept: [usize; 2],
 }
 
 impl Totals {
@@ -38,11 +40,17 @@ impl Totals {
         self.lost_and_needed += other.lost_and_needed;
         self.lost_and_not_needed += other.lost_and_not_needed;
         self.forks += other.forks;
+        self.pruned_and_kept[0] += other.pruned_and_kept[0];
+        self.pruned_and_kept[1] += other.pruned_and_kept[1];
     }
 
     pub(crate) fn is_telling(&self) -> bool {
         let little = self.planned_bytes * 10 < self.log_bytes * 9;
-        little && self.lost_and_needed > 100 && self.lost_and_not_needed > 100 && self.forks > 10
+        little
+            && self.pruned_and_kept.iter().all(|number| *number > 100)
+            && self.lost_and_needed > 100
+            && self.lost_and_not_needed > 100
+            && self.forks > 10
     }
 }
 
@@ -75,11 +83,16 @@ pub(crate) fn check(shard: &Shard) -> Totals {
     for taken in shard.sets.iter().rev().filter(of_log).take(LOSSES_MAX) {
         lose_each(shard, &history, &taken.hints, &mut totals);
     }
+    totals.pruned_and_kept = prune::check(shard, &history);
     totals
 }
 
 /// Plays by hints to the head; returns the tree, and how many bytes were planned.
-fn play(journals: &MemoryJournals, hints: &FsmHints, fsm: FsmOptions) -> recoverylog::Result<(Model, u64)> {
+pub(crate) fn play(
+    journals: &MemoryJournals,
+    hints: &FsmHints,
+    fsm: FsmOptions,
+) -> recoverylog::Result<(Model, u64)> {
     let fs = Arc::new(MemoryFs::new());
     let mut play = options();
     play.fsm = fsm;
@@ -120,10 +133,10 @@ fn collect(fs: &MemoryFs, directory: &Path, each: &mut dyn FnMut(&Path)) {
 }
 
 /// All operations of the shard's logs, and their bytes.
-struct History {
+pub(crate) struct History {
     /// By sequence number; those that a hand-off cut off are none of the history.
     ops: BTreeMap<i64, (JournalName, FoundOp)>,
-    bytes: BTreeMap<JournalName, Vec<u8>>,
+    pub(crate) bytes: BTreeMap<JournalName, Vec<u8>>,
 }
 
 impl History {
@@ -281,7 +294,7 @@ fn lose_each(shard: &Shard, history: &History, hints: &FsmHints, totals: &mut To
 }
 
 /// Copies all logs, in small fragments.
-fn copy(history: &History) -> MemoryJournals {
+pub(crate) fn copy(history: &History) -> MemoryJournals {
     let journals = MemoryJournals::new().fragment_bytes(FRAGMENT as u64);
     for (log, bytes) in &history.bytes {
         let journal = journals.journal(log);

@@ -5,7 +5,8 @@
 //! the reference's state machine (apply, skip, collapse), and must give the model's tree. Of each set it is checked
 //! against a scan of the log that its segments begin and end with operations, with their checksums; that no creation,
 //! link or unlink of a file that lived is left out; and that nothing is covered again that an earlier set left out. Then
-//! each fragment of the log is lost by itself: a set that needs it must say so, and any other plays as before.
+//! each fragment of the log is lost by itself: a set that needs it must say so, and any other plays as before. Last the logs
+//! are pruned by some of the sets, which still play then, and what is left is what they need.
 //!
 //! `RECOVERYLOG_SETS` sets the number of cases, `RECOVERYLOG_SEED` the first seed.
 #![expect(
@@ -16,6 +17,7 @@
 )]
 
 mod judge;
+mod prune;
 mod writer;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};

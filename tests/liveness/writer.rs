@@ -16,7 +16,7 @@ pub(crate) const PAGE: u64 = 64;
 const PROPERTIES: [&str; 2] = ["/IDENTITY", "/d/VERSION"];
 
 /// Small numbers out of a seed.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Random(u64);
 
 impl Random {
