@@ -54,6 +54,8 @@ pub struct PrimaryStatus {
     pub hints_failure: Option<Error>,
     /// Snapshots that were stored.
     pub snapshots_stored: u64,
+    /// Bytes of the log that were recorded since a snapshot was stored last.
+    pub bytes_since_snapshot: u64,
     /// Bytes of the log that were written again in the background, so that older ones can be deleted.
     pub bytes_rewritten: u64,
     /// Why something could not be written again the last time that was tried; what it was is left as it is.
@@ -200,6 +202,7 @@ impl Primary {
             bytes_since_hints: recorder.bytes_recorded.saturating_sub(state.at_bytes),
             hints_failure: state.failure.clone(),
             snapshots_stored: state.snapshots,
+            bytes_since_snapshot: recorder.bytes_recorded.saturating_sub(state.snapshot_at_bytes),
             bytes_rewritten: state.bytes_rewritten,
             rewrite_failure: state.rewrite_failure.clone(),
             failure: self.recorder().failure(),

@@ -116,6 +116,11 @@ fn a_directory_is_restored_as_it_was_at_a_time_a_mark_an_operation_and_an_offset
     let marked = restore(&place, "mark:one", &place.beside("marked"), &[]).object();
     assert_eq!(marked["point"]["mark"], "one");
     assert_eq!(marked["point"]["unix_nanos"], (TEN + 60) * 1_000_000_000);
+    let marks = place.run(["log", "--log", LOG]).stdout;
+    assert!(marks.contains("mark of 2026-11-22 10:01:00 UTC \"one\""), "{marks}");
+    let rows = place.run(["log", "--json", "--log", LOG]).objects();
+    let named: Vec<_> = rows.iter().filter_map(|row| row["mark_name"].as_str()).collect();
+    assert_eq!(named, ["empty", "one"]);
     let plan = restore(&place, "seq:7", &place.beside("planned"), &["--hints", hints, "--dry-run"]).object();
     assert_eq!(plan["until_seq_no"], 7);
     assert!(plan["bytes"].as_u64() < plan["log_bytes"].as_u64() && !place.beside("planned").exists());

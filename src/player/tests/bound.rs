@@ -1,9 +1,10 @@
 //! Plays that end at a point of the past.
 
+use std::sync::atomic::AtomicU64;
+
 use super::*;
 use crate::clock::Clock;
 use crate::ids::Checksum;
-use crate::sync::atomic::AtomicU64;
 use crate::wire::encode_op;
 
 /// A clock that is a second later each time.
@@ -196,4 +197,33 @@ fn what_may_follow_behind_the_last_point_is_told() {
     let head = set.as_of.unwrap().seq_no;
     let exact = until(&journals, &set, &Bound::Seq(head)).unwrap().restore().unwrap();
     assert_eq!(exact.warnings, []);
+}
+
+#[test]
+fn hints_that_lie_about_what_they_describe_end_a_play_with_an_error() {
+    let journals = six_files();
+    let played = by(&whole(), &journals).unwrap().restore().unwrap();
+    let honest = played.fsm.hints_to_head(&log(), 7 * SECOND);
+    let as_of = honest.as_of.unwrap();
+    let head = journals.journal(&log()).head(soon()).unwrap().offset;
+    let at = |seq_no| begin_of(&journals, seq_no);
+    for (seq_no, offset) in [
+        (SeqNo::new(7), at(8)),
+        (SeqNo::new(7), Offset::ZERO),
+        (SeqNo::new(7), head),
+        (SeqNo::new(18), Offset::MAX),
+        (SeqNo::new(-3), at(3)),
+        (SeqNo::new(i64::MAX), as_of.offset),
+        (as_of.seq_no, at(12)),
+        (SeqNo::new(18), as_of.offset),
+    ] {
+        let lying = crate::hints::AsOf { seq_no, offset, ..as_of };
+        let set = FsmHints { as_of: Some(lying), ..honest.clone() };
+        for bound in
+            [Bound::Seq(seq_no), Bound::Offset(offset.max(at(8))), Bound::Time(9 * SECOND), named("odd")]
+        {
+            let error = until(&journals, &set, &bound).and_then(Player::restore);
+            assert!(error.is_err(), "{bound} by {lying:?}: {error:?}");
+        }
+    }
 }
