@@ -88,9 +88,8 @@ struct Published {
     /// Bytes that were recorded when hints were published last.
     at_bytes: u64,
     failure: Option<Error>,
-    /// Snapshots that were stored, whether the last one is ours, and the bytes that were recorded by then.
+    /// Snapshots that were stored, and the bytes that were recorded by then.
     snapshots: u64,
-    snapshots_alone: bool,
     snapshot_at_bytes: u64,
     bytes_rewritten: u64,
     rewrite_failure: Option<Error>,
@@ -262,7 +261,9 @@ impl Publisher {
             let unsnapped = self.recorder.counters().bytes_recorded.saturating_sub(state.snapshot_at_bytes);
             let due = recorded >= self.options.publish_bytes || last.elapsed() >= self.options.publish_every;
             let snaps = self.snapshots.as_ref().is_some_and(|Snapshots { options, .. }| {
-                unsnapped > 0 && (unsnapped >= options.bytes || snapshot.elapsed() >= options.every)
+                // What could not be stored is tried again with the next hints.
+                let tries = state.failure.is_none() || due;
+                tries && unsnapped > 0 && (unsnapped >= options.bytes || snapshot.elapsed() >= options.every)
             });
             let ended = state.stop || self.recorder.failure().is_some();
             drop(state);
@@ -321,16 +322,11 @@ impl Publisher {
                 .in_log(self.recorder.log())
                 .advise("set one with `Replica::snapshots`"));
         }
-        let (alone, snapshots_alone) = {
-            let state = self.lock();
-            (state.alone, state.snapshots_alone)
-        };
-        // What others go by may leave out, and have pruned, more than what this replica has played.
-        if !alone {
+        // What others go by may leave out, and have pruned, more than what this replica has played. Once a set of ours is
+        // stored, what it names stays.
+        if !self.lock().alone {
             self.follow(&*self.store, deadline)?;
-        }
-        if let Some(store) = snapshots.filter(|_| !snapshots_alone) {
-            self.follow(&**store, deadline)?;
+            snapshots.map_or(Ok(()), |store| self.follow(&**store, deadline))?;
         }
         let mut pending = self.recorder.take_hints()?;
         let bytes = self.recorder.counters().bytes_recorded;
@@ -352,10 +348,8 @@ impl Publisher {
         state.failure = None;
         drop(state);
         if let Some(store) = snapshots.filter(|_| snapshot) {
-            let stored = store.store(&hints, deadline);
+            store.store(&hints, deadline)?;
             let mut state = self.lock();
-            state.snapshots_alone = stored.is_ok();
-            stored?;
             state.snapshots += 1;
             state.snapshot_at_bytes = bytes;
         }

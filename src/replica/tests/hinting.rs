@@ -83,3 +83,37 @@ fn a_set_that_names_what_is_not_stored_is_not_published() {
     assert_eq!(error.kind(), ErrorKind::DataLoss, "{error}");
     assert_eq!(named(&world), before, "the set that can be played stays the best");
 }
+
+#[test]
+fn a_snapshot_that_comes_late_is_left_out_from_once_what_it_leaves_out_is_gone() {
+    let journals = Arc::new(MemoryJournals::new().fragment_bytes(1));
+    let world = World { journals, ..World::new() };
+    let standby = world.shard().options(exact()).standby(Path::new("/one")).unwrap();
+    let one = standby.promote(author(1), soon()).unwrap();
+    write(&one, "pages", b"");
+    (0..4).for_each(|number| page(&one, number));
+    one.publish_hints(soon()).unwrap();
+    page(&one, 1);
+    let mut pending = one.recorder().take_hints().unwrap();
+    one.barrier().unwrap().wait(soon()).unwrap();
+    let late = pending.wait(soon()).unwrap();
+    drop(one);
+
+    let snapshots = Arc::new(MemoryHints::new());
+    // With room to spare for every gap.
+    let shard = world.shard().snapshots(snapshots.clone(), SnapshotOptions::default());
+    let two = shard.standby(Path::new("/two")).unwrap().promote(author(2), soon()).unwrap();
+    two.publish_hints(soon()).unwrap();
+    let left_out = 4;
+    assert!(named(&world).contains(&left_out), "{:?}", named(&world));
+
+    snapshots.store(&late, soon()).unwrap();
+    let before = crate::player::Bound::Seq(crate::ids::SeqNo::new(left_out - 1));
+    let gone = world.shard().past().unwrap().plan(&before, Path::new("/x"), &PlayOptions::default()).unwrap();
+    let begin = gone.player.point().unwrap().offset;
+    assert!(world.journals.journal(&log()).drop_fragment(begin));
+    assert_eq!(two.publish_hints(soon()).unwrap_err().kind(), ErrorKind::DataLoss);
+    two.publish_hints(soon()).unwrap();
+    assert!(!named(&world).contains(&left_out), "{:?}", named(&world));
+    drop(shard.standby(Path::new("/three")).unwrap().promote(author(3), soon()).unwrap());
+}
