@@ -217,7 +217,7 @@ fn hints_that_lie_about_what_they_describe_end_a_play_with_an_error() {
         (as_of.seq_no, at(12)),
         (SeqNo::new(18), as_of.offset),
     ] {
-        let lying = crate::hints::AsOf { seq_no, offset, ..as_of };
+        let lying = crate::hints::AsOf { offset, seq_no, ..as_of };
         let set = FsmHints { as_of: Some(lying), ..honest.clone() };
         for bound in
             [Bound::Seq(seq_no), Bound::Offset(offset.max(at(8))), Bound::Time(9 * SECOND), named("odd")]
