@@ -55,8 +55,19 @@ enum Sought {
 impl Tracker {
     /// Records the small file `fnode` again, as a new file with the same links; adds what that took to `bytes`.
     pub(super) fn rewrite_whole(&self, fnode: Fnode, bytes: &mut u64) -> Result<Outcome> {
-        let Some(expected) = self.links_of(fnode) else { return Ok(Outcome::Changed) };
-        let Some(len) = self.local_len(&expected) else { return Ok(Outcome::Refused) };
+        let Some(links) = self.links_of(fnode) else { return Ok(Outcome::Changed) };
+        self.move_whole(fnode, &links, bytes)
+    }
+
+    /// As [`Tracker::rewrite_whole`] does, where `expected` still are the links.
+    fn move_whole(&self, fnode: Fnode, expected: &[LogPath], bytes: &mut u64) -> Result<Outcome> {
+        let Some(len) = self.local_len(expected) else {
+            // It may have been renamed just now.
+            return self.seek(&mut self.lock_names(), fnode).map(|sought| match sought {
+                Sought::Found(..) => Outcome::Changed,
+                Sought::Not(outcome) => outcome,
+            });
+        };
         if len > WHOLE_BYTES_MAX {
             return Ok(Outcome::Refused);
         }
@@ -72,7 +83,7 @@ impl Tracker {
             Sought::Not(outcome) => return Ok(outcome),
         };
         let mut state = inode.lock();
-        if state.fnode != Some(fnode) || state.len > len || self.links_of(fnode).as_ref() != Some(&expected) {
+        if state.fnode != Some(fnode) || state.len > len {
             return Ok(Outcome::Changed);
         }
         let content = read(&*file, 0, state.len)?;
@@ -82,7 +93,7 @@ impl Tracker {
                 return Ok(None);
             }
             let before = tx.batch_bytes();
-            let new = content.record(tx, &expected)?;
+            let new = content.record(tx, expected)?;
             *bytes += tx.batch_bytes() - before;
             Ok(Some(new))
         })?;
@@ -204,4 +215,43 @@ fn pieces(range: Range<u64>) -> impl Iterator<Item = Range<u64>> {
     (range.start..end)
         .step_by(HELD_BYTES_MAX as usize)
         .map(move |begin| begin..end.min(begin.saturating_add(HELD_BYTES_MAX)))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::*;
+    use crate::recorded_fs::{RecordedFs, RecordedFsOptions};
+    use crate::recorder::tests::{Flaky, path, record};
+    use crate::vfs::{FileSystem, MemoryFs};
+
+    /// Tries to move a small file that was another one when it was looked at.
+    fn move_after(change: impl FnOnce(&RecordedFs<MemoryFs>, &dyn File) -> std::io::Result<()>) -> Outcome {
+        let (journal, disk) = (Flaky::new([]), MemoryFs::new());
+        disk.create_dir(Path::new("/db")).unwrap();
+        let options = RecordedFsOptions::default();
+        let fs = RecordedFs::new(disk, Path::new("/db"), record(&journal), options);
+        let file = fs.open(Path::new("/db/a"), OpenMode::Create).unwrap();
+        file.write_all_at(b"content", 0).unwrap();
+        let fnode = fs.recorder().with_fsm(|fsm| fsm.link(&path("/a"))).unwrap();
+        change(&fs, &*file).unwrap();
+        let (before, mut bytes) = (fs.recorder().counters(), 0);
+        let outcome = fs.tracker().move_whole(fnode, &[path("/a")], &mut bytes).unwrap();
+        assert_eq!(fs.recorder().counters().bytes_recorded - before.bytes_recorded, bytes);
+        assert_eq!(bytes > 0, outcome == Outcome::Done);
+        outcome
+    }
+
+    #[test]
+    fn a_file_that_changed_since_it_was_looked_at_is_not_moved() {
+        assert_eq!(move_after(|_, _| Ok(())), Outcome::Done);
+        assert_eq!(move_after(|_, file| file.write_all_at(b"C", 0)), Outcome::Done);
+        let link = |fs: &RecordedFs<MemoryFs>| fs.hard_link(Path::new("/db/a"), Path::new("/db/b"));
+        assert_eq!(move_after(|fs, _| link(fs)), Outcome::Changed);
+        assert_eq!(move_after(|_, file| file.set_len(3)), Outcome::Changed);
+        assert_eq!(move_after(|fs, _| fs.remove_file(Path::new("/db/a"))), Outcome::Changed);
+        let rename = |fs: &RecordedFs<MemoryFs>| fs.rename(Path::new("/db/a"), Path::new("/db/b"));
+        assert_eq!(move_after(|fs, _| rename(fs)), Outcome::Changed);
+    }
 }

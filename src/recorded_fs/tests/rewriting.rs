@@ -210,6 +210,54 @@ fn wherever_the_log_ends_within_a_rewrite_and_whenever_hints_are_taken_the_tree_
 }
 
 #[test]
+fn no_byte_is_written_again_once_it_was_overwritten() {
+    const SLOT: usize = 8;
+    let bed = Bed::new();
+    let small = bed.create("small", b"");
+    // The creation of the other one would hold that of this one.
+    bed.waste(10_000);
+    let large = bed.create("large", b"");
+    large.write_all_at(&[0; SLOT], 4 << 20).unwrap();
+    // Each file has one writer, whose numbers grow.
+    let work = |file: &RecordedFile, seed| {
+        let mut random = SplitMix64::new(seed);
+        for number in 1..3_000_u64 {
+            file.write_all_at(&number.to_le_bytes(), random.below(10) * SLOT as u64).unwrap();
+            (0..5).for_each(|_| bed.fs.recorder().no_op().unwrap());
+        }
+    };
+    let mut rewriter = Rewriter::new(RewriteOptions { percent: 200, window_bytes: 8_000 });
+    std::thread::scope(|scope| {
+        let workers = [(&small, 1), (&large, 2)].map(|(file, seed)| {
+            let builder = std::thread::Builder::new().name("worker".into());
+            builder.spawn_scoped(scope, move || work(file, seed)).unwrap()
+        });
+        while !workers.iter().all(std::thread::ScopedJoinHandle::is_finished) {
+            rewriter.step(bed.fs.tracker()).unwrap();
+        }
+    });
+    assert!(rewriter.rewritten_bytes() > 0);
+    bed.check();
+    let (mut names, mut newest) = (BTreeMap::new(), BTreeMap::new());
+    for (op, data) in accepted(&bed.journal.inner).1 {
+        match op.body {
+            OpBody::Write { .. } if data.len() == 10_000 => {}
+            OpBody::Create { path } => drop(names.insert(Fnode::new(op.seq_no), path)),
+            OpBody::Write { fnode, offset } => {
+                for (at, slot) in (offset..).step_by(SLOT).zip(data.chunks(SLOT)) {
+                    let number = u64::from_le_bytes(slot.try_into().unwrap());
+                    let before = newest.insert((names[&fnode].clone(), at), number).unwrap_or(0);
+                    assert!(before <= number, "{before} came before {number} at {at} of {}", names[&fnode]);
+                }
+            }
+            _ => {}
+        }
+    }
+    let moved = names.values().filter(|name| **name == path("small")).count() - 1;
+    assert!(moved > 0, "the small file was never moved");
+}
+
+#[test]
 fn threads_that_change_everything_meanwhile_are_recorded_as_without_it() {
     let mut rewritten = 0;
     for seed in 0..12 {
