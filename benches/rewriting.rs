@@ -92,7 +92,10 @@ impl Store {
             read += end - begin;
             fragments.extend(begin / FRAGMENT..=(end - 1) / FRAGMENT);
         }
-        (read, fragments.len() as u64 * FRAGMENT)
+        // The last one has not been written to its end.
+        let begin = fragments.last().map_or(0, |last| last * FRAGMENT);
+        let at_head = hints.as_of.map_or(0, |as_of| as_of.offset.get() - begin);
+        (read, (fragments.len() as u64 - 1) * FRAGMENT + at_head)
     }
 }
 
