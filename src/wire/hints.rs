@@ -36,51 +36,98 @@ impl FsmHints {
     /// ```
     pub fn decode(bytes: &[u8]) -> Result<Self, HintsError> {
         let encoding = |reason: String| HintsError::Encoding { reason };
-        let mut raw = match bytes.first() {
+        let raw = match bytes.first() {
             None => return Err(encoding("expected JSON or protobuf, found nothing".into())),
             Some(b'{') => json::decode(bytes).map_err(|error| encoding(error.to_string()))?,
             Some(_) => RawHints::decode(bytes).map_err(|error| encoding(error.to_string()))?,
         };
-        check_digest(&mut raw)?;
+        check_digest(&raw)?;
         hints_from_raw(raw)
     }
 
     /// Encodes the hints as the JSON that the reference keeps in Etcd.
     pub fn encode_json(&self) -> Vec<u8> {
-        let mut raw = hints_to_raw(self);
+        let mut raw = frame_to_raw(self);
         for text in raw.properties.iter_mut().flat_map(|property| [&mut property.path, &mut property.content])
         {
             if std::str::from_utf8(text).is_err() {
                 *text = json::text_of(text).into();
             }
         }
-        json::encode(&with_digest(raw))
+        let mut digest = Digest::begin(&raw.log);
+        let mut encoder = json::Encoder::begin(&raw.log, self.files.len());
+        let mut file = RawFile::default();
+        for hinted in &self.files {
+            file_to_raw(hinted, self, &mut file);
+            digest.file(&file);
+            encoder.file(&file);
+        }
+        raw.crc32c = raw.as_of.is_some().then(|| digest.end(&raw));
+        encoder.end(&raw)
     }
 
     /// Encodes the hints in protobuf: smaller, and without loss.
     pub fn encode_proto(&self) -> Vec<u8> {
-        with_digest(hints_to_raw(self)).encode_to_vec()
+        let mut raw = hints_to_raw(self);
+        raw.crc32c = raw.as_of.is_some().then(|| digest_of(&raw));
+        raw.encode_to_vec()
     }
 }
 
-/// Returns the CRC-32C of hints: of their protobuf form without that checksum itself.
+/// The CRC-32C of hints: of their protobuf form without that checksum itself. Hints have one where they have an
+/// extension field, so that those without are the reference's.
 ///
 /// It is the same whichever way they are written. What a later version adds stays out of it, or this one would refuse
 /// what that one writes.
-fn digest_of(raw: &mut RawHints) -> u32 {
-    let own = raw.crc32c.take();
-    let digest = crc32c::crc32c(&raw.encode_to_vec());
-    raw.crc32c = own;
-    digest
+struct Digest {
+    crc32c: u32,
+    /// The bytes that come next.
+    bytes: Vec<u8>,
 }
 
-/// Adds the checksum where hints have an extension field, so that those without one are the reference's.
-fn with_digest(mut raw: RawHints) -> RawHints {
-    raw.crc32c = raw.as_of.is_some().then(|| digest_of(&mut raw));
-    raw
+impl Digest {
+    fn begin(log: &str) -> Self {
+        let mut digest = Self { crc32c: 0, bytes: Vec::new() };
+        digest.add(&RawHints { log: log.to_owned(), ..RawHints::default() });
+        digest
+    }
+
+    fn file(&mut self, file: &RawFile) {
+        prost::encoding::message::encode(LIVE_NODES_TAG, file, &mut self.bytes);
+        self.take();
+    }
+
+    /// Adds what comes behind the files.
+    fn end(mut self, hints: &RawHints) -> u32 {
+        let (properties, as_of) = (hints.properties.clone(), hints.as_of);
+        self.add(&RawHints { properties, as_of, ..RawHints::default() });
+        self.crc32c
+    }
+
+    fn add(&mut self, hints: &RawHints) {
+        // The vector grows: there is always room.
+        hints.encode_raw(&mut self.bytes);
+        self.take();
+    }
+
+    fn take(&mut self) {
+        self.crc32c = crc32c::crc32c_append(self.crc32c, &self.bytes);
+        self.bytes.clear();
+    }
 }
 
-fn check_digest(raw: &mut RawHints) -> Result<(), HintsError> {
+/// The field of hints that holds their files.
+const LIVE_NODES_TAG: u32 = 2;
+
+fn digest_of(raw: &RawHints) -> u32 {
+    let mut digest = Digest::begin(&raw.log);
+    for file in &raw.live_nodes {
+        digest.file(file);
+    }
+    digest.end(raw)
+}
+
+fn check_digest(raw: &RawHints) -> Result<(), HintsError> {
     let Some(expected) = raw.crc32c else { return Ok(()) };
     let actual = digest_of(raw);
     if actual == expected { Ok(()) } else { Err(HintsError::Digest { expected, actual }) }
@@ -169,8 +216,12 @@ fn as_of_from_raw(raw: RawAsOf) -> Result<AsOf, HintsError> {
     })
 }
 
-fn hints_to_raw(hints: &FsmHints) -> RawHints {
-    let name = |log: &Option<JournalName>| log.as_ref().map_or("", JournalName::as_str).to_owned();
+fn name_of(log: Option<&JournalName>) -> String {
+    log.map_or("", JournalName::as_str).to_owned()
+}
+
+/// Fills `raw` with a file of `hints`.
+fn file_to_raw(file: &HintedFile, hints: &FsmHints, raw: &mut RawFile) {
     let segment = |segment: &Segment| RawSegment {
         author: segment.author.get(),
         first_seq_no: segment.first_seq_no.get(),
@@ -179,20 +230,33 @@ fn hints_to_raw(hints: &FsmHints) -> RawHints {
         last_seq_no: segment.last_seq_no.get(),
         last_offset: segment.end_offset.map_or(0, Offset::to_wire),
         // The reference refuses to store a segment that repeats the log of its hints.
-        log: if segment.log == hints.log { String::new() } else { name(&segment.log) },
+        log: if segment.log == hints.log { String::new() } else { name_of(segment.log.as_ref()) },
         end_checksum: segment.end_checksum.map(Checksum::get),
     };
-    let file = |file: &HintedFile| RawFile {
-        fnode: file.fnode.get(),
-        segments: file.segments.iter().map(segment).collect(),
-    };
+    raw.fnode = file.fnode.get();
+    raw.segments.clear();
+    raw.segments.extend(file.segments.iter().map(segment));
+}
+
+fn hints_to_raw(hints: &FsmHints) -> RawHints {
+    let mut raw = frame_to_raw(hints);
+    raw.live_nodes.extend(hints.files.iter().map(|file| {
+        let mut raw = RawFile::default();
+        file_to_raw(file, hints, &mut raw);
+        raw
+    }));
+    raw
+}
+
+/// Returns everything but the files.
+fn frame_to_raw(hints: &FsmHints) -> RawHints {
     let property = |property: &Property| RawProperty {
         path: property.path.as_bytes().to_vec().into(),
         content: property.content.clone(),
     };
     RawHints {
-        log: name(&hints.log),
-        live_nodes: hints.files.iter().map(file).collect(),
+        log: name_of(hints.log.as_ref()),
+        live_nodes: Vec::new(),
         properties: hints.properties.iter().map(property).collect(),
         as_of: hints.as_of.map(|as_of| RawAsOf {
             offset: as_of.offset.to_wire(),
@@ -210,6 +274,14 @@ mod tests {
     use bytes::Bytes;
 
     use super::*;
+
+    #[test]
+    fn the_digest_is_that_of_the_protobuf_form_without_it() {
+        for hints in [extended(), FsmHints { properties: Vec::new(), ..extended() }, FsmHints::default()] {
+            let raw = hints_to_raw(&hints);
+            assert_eq!(digest_of(&raw), crc32c::crc32c(&raw.encode_to_vec()), "{hints:?}");
+        }
+    }
 
     const PROTO: &[u8] = b"\x0a\x05a/log\x12\x0d\x08\x01\x12\x09\x0d\xd2\x04\x00\x00\x10\x01\x28\x01\
         \x12\x14\x08\x02\x12\x10\x0d\xd2\x04\x00\x00\x10\x02\x18\x20\x25\x4e\x8e\x8e\x56\x28\x02\

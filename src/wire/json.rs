@@ -21,11 +21,45 @@ pub(super) fn decode(json: &[u8]) -> Result<FsmHints, serde_json::Error> {
     serde_json::from_slice(json).map(|Object(hints)| hints)
 }
 
-/// Encodes hints.
-pub(super) fn encode(hints: &FsmHints) -> Vec<u8> {
-    let mut out = Vec::with_capacity(64 + 192 * hints.live_nodes.len());
-    put_hints(hints, &mut out);
-    out
+/// Encodes hints, file by file.
+pub(super) struct Encoder {
+    out: Vec<u8>,
+    has_files: bool,
+}
+
+impl Encoder {
+    /// Begins hints of `log` that have so many files.
+    pub(super) fn begin(log: &str, files: usize) -> Self {
+        let mut out = Vec::with_capacity(64 + 192 * files);
+        let mut object = ObjectWriter::begin(&mut out);
+        object.string("log", log.as_bytes());
+        object.key("live_nodes");
+        Self { out, has_files: false }
+    }
+
+    /// Adds the next file.
+    pub(super) fn file(&mut self, file: &FnodeSegments) {
+        self.out.push(if self.has_files { b',' } else { b'[' });
+        self.has_files = true;
+        put_file(file, &mut self.out);
+    }
+
+    /// Adds what comes behind the files: all of `hints` but the log and the files.
+    pub(super) fn end(mut self, hints: &FsmHints) -> Vec<u8> {
+        self.out.extend_from_slice(if self.has_files { b"]" } else { b"null" });
+        let mut object = ObjectWriter { out: &mut self.out, lead: b',' };
+        object.objects("properties", &hints.properties, put_property);
+        if let Some(as_of) = &hints.as_of {
+            object.key("as_of");
+            put_as_of(as_of, object.out);
+        }
+        if let Some(crc32c) = hints.crc32c {
+            object.key("crc32c");
+            put_number(crc32c.into(), object.out);
+        }
+        object.end();
+        self.out
+    }
 }
 
 /// A message whose fields are keys of an object.
@@ -257,22 +291,6 @@ impl Visitor<'_> for KeyVisitor {
     }
 }
 
-fn put_hints(hints: &FsmHints, out: &mut Vec<u8>) {
-    let mut object = ObjectWriter::begin(out);
-    object.string("log", hints.log.as_bytes());
-    object.objects("live_nodes", &hints.live_nodes, put_file);
-    object.objects("properties", &hints.properties, put_property);
-    if let Some(as_of) = &hints.as_of {
-        object.key("as_of");
-        put_as_of(as_of, object.out);
-    }
-    if let Some(crc32c) = hints.crc32c {
-        object.key("crc32c");
-        put_number(crc32c.into(), object.out);
-    }
-    object.end();
-}
-
 fn put_file(file: &FnodeSegments, out: &mut Vec<u8>) {
     let mut object = ObjectWriter::begin(out);
     object.number("fnode", file.fnode);
@@ -372,7 +390,7 @@ impl<'a> ObjectWriter<'a> {
 }
 
 fn put_number(number: i64, out: &mut Vec<u8>) {
-    out.extend_from_slice(number.to_string().as_bytes());
+    out.extend_from_slice(itoa::Buffer::new().format(number).as_bytes());
 }
 
 /// Writes a string with the escapes of Go's `encoding/json`: those of JSON, and of `<`, `>`, `&`, U+2028 and

@@ -9,6 +9,14 @@ fn property(content: &str) -> Property {
     Property { path: Bytes::new(), content: Bytes::copy_from_slice(content.as_bytes()) }
 }
 
+fn encode(hints: &FsmHints) -> Vec<u8> {
+    let mut encoder = Encoder::begin(&hints.log, hints.live_nodes.len());
+    for file in &hints.live_nodes {
+        encoder.file(file);
+    }
+    encoder.end(hints)
+}
+
 #[test]
 fn zeros_are_left_out_and_empty_arrays_are_null() {
     let mut hints = FsmHints::default();
