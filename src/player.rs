@@ -339,12 +339,6 @@ impl Player {
         Ok(Self { options, fs, target, journals: opened, fsm, plan, reached: None, stop })
     }
 
-    /// Checks that what is planned, up to `end` where that is given, is stored.
-    pub(crate) fn check_stored(mut self, end: Option<Offset>) -> Result<()> {
-        self.plan.end_at(end.unwrap_or(Offset::MAX));
-        self.plan.check_stored(&self.journals, self.options.step_deadline)
-    }
-
     /// Ends the play at `bound`, which is looked for behind what `hints`, by which this player was made, describe, and
     /// before `end`.
     pub(crate) fn ending_at(

@@ -14,7 +14,7 @@ use super::{PassedOver, is_fault_of_hints};
 use crate::error::{Error, ErrorKind, Result};
 use crate::hint_store::{Candidate, sort_candidates};
 use crate::hints::FsmHints;
-use crate::ids::{JournalName, Offset, SeqNo};
+use crate::ids::{JournalName, Offset};
 use crate::journal::Journals;
 use crate::player::{Bound, PlayOptions, Played, Player, Point, Unreached};
 use crate::vfs::FileSystem;
@@ -156,38 +156,6 @@ impl<'a> Past<'a> {
         }
     }
 
-    /// Returns the earliest point that can be restored, as far as the journals can list what they store: that of the
-    /// oldest set which can be played, or the first operation of a log that is whole up to there; `None` where there is
-    /// none. Behind it everything can be restored of which no byte was pruned.
-    ///
-    /// # Errors
-    /// What the journals say.
-    pub fn earliest(&self, options: &PlayOptions) -> Result<Option<Point>> {
-        let sets = self.sets.iter().rev().filter_map(|set| set.hints.as_ref().ok());
-        let sets: Vec<_> = sets.filter_map(|hints| Some((hints.clone(), Point::of_hints(hints)?))).collect();
-        let whole = FsmHints::empty(self.log.clone());
-        let front = sets.first().map(|(_, point)| point.offset);
-        let front = self.open(&whole, Path::new("."), options).and_then(|player| player.check_stored(front));
-        let first = match front {
-            Ok(()) => Some((whole, Bound::Seq(SeqNo::FIRST))),
-            Err(error) if is_fault_of_hints(error.kind()) => None,
-            Err(error) => return Err(error),
-        };
-        let sets = sets.into_iter().map(|(hints, point)| (hints, Bound::Seq(point.seq_no)));
-        for (hints, bound) in first.into_iter().chain(sets) {
-            match self.player(&hints, &bound, None, Path::new("."), options) {
-                Ok(player) => return Ok(player.point().cloned()),
-                Err(Unreached::Failed(error)) if !is_fault_of_hints(error.kind()) => return Err(error),
-                Err(_) => {}
-            }
-        }
-        Ok(None)
-    }
-
-    fn open(&self, hints: &FsmHints, directory: &Path, options: &PlayOptions) -> Result<Player> {
-        Player::open(self.journals, hints, Arc::clone(&self.fs), directory, options.clone())
-    }
-
     fn player(
         &self,
         hints: &FsmHints,
@@ -196,7 +164,8 @@ impl<'a> Past<'a> {
         directory: &Path,
         options: &PlayOptions,
     ) -> Result<Player, Unreached> {
-        self.open(hints, directory, options)?.ending_at(hints, bound, end)
+        let fs = Arc::clone(&self.fs);
+        Player::open(self.journals, hints, fs, directory, options.clone())?.ending_at(hints, bound, end)
     }
 
     /// Returns a player by the best set that was not tried yet, and the name of the set.

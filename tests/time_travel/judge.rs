@@ -4,9 +4,10 @@ use std::path::Path;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use recoverylog::hint_store::Candidate;
+use recoverylog::hint_store::{Candidate, HintStore, MemoryHints};
 use recoverylog::journal::{Append, Journal, MemoryJournals};
 use recoverylog::player::{Bound, Played, Player};
+use recoverylog::prune::{PruneOptions, Pruner, Source};
 use recoverylog::replica::Past;
 use recoverylog::vfs::{FileKind, FileSystem, MemoryFs, OpenMode};
 use recoverylog::{ErrorKind, FsmHints, JournalName, Offset, SeqNo};
@@ -16,6 +17,8 @@ use super::writer::{NAMES, Shard, options, soon};
 
 /// Bytes of a fragment of the copies that lose one.
 const FRAGMENT: usize = 300;
+/// The same of those that are pruned.
+const PRUNED: usize = 60;
 
 /// How often what happened.
 #[derive(Clone, Copy, Debug, Default)]
@@ -28,6 +31,9 @@ pub(crate) struct Totals {
     forks: usize,
     lost_and_needed: usize,
     lost_and_not_needed: usize,
+    pruned: usize,
+    back_after_prune: usize,
+    gone_after_prune: usize,
 }
 
 impl Totals {
@@ -40,11 +46,16 @@ impl Totals {
         self.forks += other.forks;
         self.lost_and_needed += other.lost_and_needed;
         self.lost_and_not_needed += other.lost_and_not_needed;
+        self.pruned += other.pruned;
+        self.back_after_prune += other.back_after_prune;
+        self.gone_after_prune += other.gone_after_prune;
     }
 
     pub(crate) fn is_telling(&self) -> bool {
         let enough = [self.by_sets, self.before_sets, self.times, self.names, self.lost_and_needed];
-        self.points > 1_000 && enough.iter().all(|count| *count > 50) && self.forks > 2
+        let prunes = [self.pruned, self.back_after_prune, self.gone_after_prune];
+        let pruned = prunes.iter().all(|count| *count > 100);
+        pruned && self.points > 1_000 && enough.iter().all(|count| *count > 50) && self.forks > 2
     }
 }
 
@@ -76,6 +87,9 @@ pub(crate) fn check(shard: &mut Shard) -> Totals {
     check_times(shard, &log, &history, (&sets, is_whole), &mut totals);
     check_names(shard, &log, &history, (&sets, is_whole), &mut totals);
     lose(shard, &history, &sets, &mut totals);
+    if !sets.is_empty() {
+        prune(shard, &history, &sets, &mut totals);
+    }
     totals
 }
 
@@ -242,8 +256,7 @@ fn check_names(
 
 /// Loses fragments, one at a time.
 fn lose(shard: &mut Shard, history: &[Moment], sets: &[FsmHints], totals: &mut Totals) {
-    let contents: Vec<_> =
-        shard.logs.iter().map(|log| (log.clone(), content(&*shard.journals.journal(log)))).collect();
+    let contents = contents(shard);
     for _ in 0..12 {
         let moment = &history[shard.random.below(history.len() as u64) as usize];
         let set = sets.iter().filter(|set| leads_to(set, moment)).nth(shard.random.below(3) as usize);
@@ -261,12 +274,7 @@ fn lose(shard: &mut Shard, history: &[Moment], sets: &[FsmHints], totals: &mut T
         let (log, bytes) = &contents[shard.random.below(contents.len() as u64) as usize];
         let begin = shard.random.below(bytes.len() as u64) as usize / FRAGMENT * FRAGMENT;
         let end = (begin + FRAGMENT).min(bytes.len());
-        let copies = MemoryJournals::new().fragment_bytes(FRAGMENT as u64);
-        for (log, bytes) in &contents {
-            for piece in bytes.chunks(FRAGMENT) {
-                copies.journal(log).append(Append::new(piece.to_vec()), soon()).unwrap();
-            }
-        }
+        let copies = copy(&contents, FRAGMENT);
         assert!(copies.journal(log).drop_fragment(Offset::new(begin as u64).unwrap()));
         let needed = plan.ranges.iter().any(|range| {
             range.log == *log && range.begin.get() < end as u64 && range.end.get() > begin as u64
@@ -283,6 +291,65 @@ fn lose(shard: &mut Shard, history: &[Moment], sets: &[FsmHints], totals: &mut T
                 let at = error.offset().unwrap().get() as usize;
                 assert!((begin..end).contains(&at), "{error}, and not [{begin}, {end})");
                 totals.lost_and_needed += 1;
+            }
+        }
+    }
+}
+
+fn contents(shard: &Shard) -> Vec<(JournalName, Vec<u8>)> {
+    shard.logs.iter().map(|log| (log.clone(), content(&*shard.journals.journal(log)))).collect()
+}
+
+/// Copies all logs, in small fragments.
+fn copy(contents: &[(JournalName, Vec<u8>)], fragment: usize) -> MemoryJournals {
+    let copies = MemoryJournals::new().fragment_bytes(fragment as u64);
+    for (log, bytes) in contents {
+        for piece in bytes.chunks(fragment) {
+            copies.journal(log).append(Append::new(piece.to_vec()), soon()).unwrap();
+        }
+    }
+    copies
+}
+
+/// Prunes a copy by the newest set, to recover by, and the others, to go back to; perhaps with a time since when every
+/// point is to stay. The points of all sets stay then, and those behind the newest; any other is as it was, or is said to
+/// be gone.
+fn prune(shard: &mut Shard, history: &[Moment], sets: &[FsmHints], totals: &mut Totals) {
+    let (recovery, snapshots) = (Arc::new(MemoryHints::new()), Arc::new(MemoryHints::new()));
+    let (newest, others) = sets.split_last().unwrap();
+    recovery.store(newest, soon()).unwrap();
+    for set in others {
+        snapshots.store(set, soon()).unwrap();
+    }
+    let mut since = newest.as_of.unwrap();
+    let mut options = PruneOptions::default();
+    if shard.random.one_in(2) {
+        let time = sets[shard.random.below(sets.len() as u64) as usize].as_of.unwrap().unix_nanos;
+        options.whole_since = Some(time);
+        // Under a clock that steps back several are of one time.
+        let as_old = sets.iter().rev().filter_map(|set| set.as_of).find(|as_of| as_of.unix_nanos <= time);
+        since = as_old.unwrap();
+    }
+    let copies = Arc::new(copy(&contents(shard), PRUNED));
+    let pruner = Pruner::new(copies.clone(), shard.log())
+        .source(Source::recovery("recovery", recovery))
+        .source(Source::snapshots("snapshots", snapshots))
+        .options(options);
+    let survey = pruner.survey(soon()).unwrap();
+    totals.pruned += pruner.remove(&survey, &mut |_| Ok(()), soon()).unwrap().fragments as usize;
+    for moment in history {
+        let bound = Bound::Seq(moment.seq_no);
+        let stays = moment.seq_no >= since.seq_no
+            || sets.iter().any(|set| set.as_of.is_some_and(|as_of| as_of.seq_no == moment.seq_no));
+        match chosen(&copies, &shard.log(), sets, &bound) {
+            Ok(restored) => {
+                same(restored, moment, &bound);
+                totals.back_after_prune += 1;
+            }
+            Err(error) => {
+                assert!(!stays, "{bound} was to stay: {error}");
+                assert_eq!(error.kind(), ErrorKind::DataLoss, "{error}");
+                totals.gone_after_prune += 1;
             }
         }
     }

@@ -4,7 +4,8 @@
 //! hint sets with gaps, hand-offs after which the old writer still appends, forks. What the tree was behind each
 //! operation is told by a model that reads the log by itself. Then the tree behind *every* operation is restored, by sets
 //! that are drawn and by the one that is chosen, and points are named by sequence number, offset, time and mark. In
-//! copies of the log a fragment is lost: what does not need it is as before, and what does says so.
+//! copies of the log a fragment is lost: what does not need it is as before, and what does says so. Another copy is pruned:
+//! what was to stay has stayed.
 //!
 //! `RECOVERYLOG_POINTS` sets the number of cases, `RECOVERYLOG_SEED` the first seed.
 #![expect(

@@ -90,7 +90,6 @@ fn a_snapshot_leads_back_to_where_hints_do_not_lead_any_more() {
     let restored = past.restore(&then, Path::new("/then"), &options_of_play()).unwrap();
     assert!(restored.passed_over.is_empty(), "{:?}", restored.passed_over);
     assert_eq!(world.content("/then/file"), [1; 900]);
-    assert_eq!(past.earliest(&options_of_play()).unwrap(), Some(restored.point));
 
     // Between the snapshot and the newest hints bytes are gone, and before it all of them.
     let next = Bound::Seq(snapshot.as_of.unwrap().seq_no.next().next());
@@ -109,7 +108,8 @@ fn a_point_that_nothing_leads_back_to_names_the_earliest_one() {
     primary.publish_hints(soon()).unwrap();
     prune(&world, &[]);
     let past = shard.past().unwrap();
-    let earliest = past.earliest(&options_of_play()).unwrap().unwrap();
+    let hints = world.hints.candidates(&log(), soon()).unwrap().swap_remove(0).hints.unwrap();
+    let earliest = hints.as_of.unwrap();
     let before = Bound::Seq(crate::ids::SeqNo::new(earliest.seq_no.get() - 1));
     let error = past.restore(&before, Path::new("/then"), &options_of_play()).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::DataLoss, "{error}");
