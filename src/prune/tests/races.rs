@@ -1,7 +1,6 @@
 //! Pruning while a primary records and publishes, standbys play and take over, and others restore.
 
 use super::*;
-use crate::sync::thread;
 
 /// Tells the others to stop, however this ends.
 struct Stops<'a>(&'a AtomicBool);
@@ -34,7 +33,7 @@ fn pruning_races_recording_publishing_handing_off_and_standing_by() {
     work(&first, 2);
     first.publish_hints(soon()).unwrap();
     let (stop, pruner) = (AtomicBool::new(false), world.pruner());
-    let removed = thread::scope(|scope| {
+    let removed = std::thread::scope(|scope| {
         let pruning = scope.spawn(|| prune_until(&stop, &pruner));
         let stops = Stops(&stop);
         let mut primary = first;
@@ -66,9 +65,8 @@ fn a_restore_under_which_is_pruned_is_whole_or_says_what_is_lost() {
     work(&primary, 9);
     primary.publish_hints(soon()).unwrap();
     let (stop, pruner) = (AtomicBool::new(false), world.pruner());
-    thread::scope(|scope| {
-        let restoring = thread::Builder::new().name("restoring".into());
-        let restoring = restoring.spawn_scoped(scope, || {
+    std::thread::scope(|scope| {
+        let restoring = scope.spawn(|| {
             let (mut whole, mut lost) = (0, 0);
             for turn in 0.. {
                 if stop.load(Ordering::Acquire) && whole > 0 {
@@ -98,7 +96,7 @@ fn a_restore_under_which_is_pruned_is_whole_or_says_what_is_lost() {
             pruner.remove(&survey, &mut no_audit, soon()).unwrap();
         }
         drop(stops);
-        let (whole, _) = restoring.unwrap().join().unwrap();
+        let (whole, _) = restoring.join().unwrap();
         assert!(whole > 0);
     });
     let fresh = world.shard("acme/orders", &world.hints).standby(Path::new("/fresh")).unwrap();
