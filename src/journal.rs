@@ -14,6 +14,7 @@ mod file;
 mod fragments;
 mod memory;
 pub(crate) mod registers;
+mod stored;
 
 use std::fmt;
 use std::io;
@@ -26,6 +27,7 @@ pub use self::file::{CutTail, FileJournal, FileJournalOptions, FileJournals};
 pub use self::fragments::{FragmentJournal, FragmentJournals, FragmentName, InvalidFragmentName};
 pub use self::memory::{MemoryJournal, MemoryJournals};
 pub use self::registers::{Register, RegisterSelector, RegisterSet};
+pub(crate) use self::stored::Stored;
 use crate::clock::Deadline;
 use crate::completion::{Abandoned, Completion};
 pub use crate::entropy::random_author;

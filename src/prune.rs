@@ -19,7 +19,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::hint_store::{Candidate, HintStore};
 use crate::hints::AsOf;
 use crate::ids::{Author, Fnode, JournalName, Offset};
-use crate::journal::{AUTHOR_REGISTER, Fragment, Journal, Journals};
+use crate::journal::{AUTHOR_REGISTER, Fragment, Journal, Journals, Stored};
 
 /// Fragments that are removed by one call of the journal.
 const REMOVED_AT_ONCE: usize = 64;
@@ -258,7 +258,7 @@ impl Pruner {
     /// What the journal says. What is wrong with a store or a set is among [`Survey::problems`].
     pub fn survey(&self, deadline: Deadline) -> Result<Survey> {
         let journal = self.journals.open(&self.log)?;
-        let Look { head, author, fragments, needs, problems } = self.look(&*journal, deadline)?;
+        let Look { head, author, fragments, needs, problems, .. } = self.look(&*journal, deadline)?;
         let mut sets: Vec<_> = needs.iter().map(Needs::summary).collect();
         let fragments =
             fragments.into_iter().map(|fragment| judge(fragment, head, &needs, &mut sets)).collect();
@@ -307,8 +307,8 @@ impl Pruner {
         let head = journal.head(deadline)?;
         let fragments = journal.fragments(deadline)?;
         let author = head.registers.values(AUTHOR_REGISTER).next().and_then(Author::from_register_value);
-        let (needs, problems) = (Vec::new(), Vec::new());
-        let mut look = Look { head: head.offset, author, fragments, needs, problems };
+        let (stored, needs, problems) = (Stored::new(&fragments), Vec::new(), Vec::new());
+        let mut look = Look { head: head.offset, author, fragments, stored, needs, problems };
         for (source, candidates) in read {
             match candidates {
                 Ok(candidates) => self.ask(source, candidates, &mut look),
@@ -330,7 +330,7 @@ impl Pruner {
             look.problems.push(Problem::new(source, None, error));
         }
         for candidate in candidates {
-            let log = (&self.log, look.head, look.fragments.as_slice());
+            let log = (&self.log, look.head, &look.stored);
             let asked = candidate
                 .hints
                 .and_then(|hints| Needs::of((source, &candidate.name), &hints, log, self.options.keep));
@@ -367,6 +367,7 @@ struct Look {
     head: Offset,
     author: Option<Author>,
     fragments: Vec<Fragment>,
+    stored: Stored,
     needs: Vec<Needs>,
     problems: Vec<Problem>,
 }
@@ -390,7 +391,7 @@ impl Survey {
 
     /// Returns the number of bytes of the log that are stored; those of overlapping fragments count once.
     pub fn held_bytes(&self) -> u64 {
-        self.runs().map(|(begin, end)| end.bytes_since(begin)).sum()
+        self.stored().ranges().iter().map(|(begin, end)| end.bytes_since(*begin)).sum()
     }
 
     /// Returns the number of bytes in fragments that nobody needs.
@@ -400,7 +401,9 @@ impl Survey {
 
     /// Returns where the log begins that is stored without a hole up to its head; its head where nothing is.
     pub fn whole_from(&self) -> Offset {
-        self.runs().last().filter(|(_, end)| *end >= self.head).map_or(self.head, |(begin, _)| begin)
+        let stored = self.stored();
+        let last = stored.ranges().last().filter(|(_, end)| *end >= self.head);
+        last.map_or(self.head, |(begin, _)| *begin)
     }
 
     /// Returns the earliest point of the log that can be gone back to: its first byte, or the end of a set.
@@ -438,16 +441,8 @@ impl Survey {
         refusal(&self.log, &self.problems)
     }
 
-    /// Returns the ranges that are stored, joined where they touch.
-    fn runs(&self) -> impl Iterator<Item = (Offset, Offset)> {
-        let mut runs: Vec<(Offset, Offset)> = Vec::new();
-        for Verdict { fragment, .. } in &self.fragments {
-            match runs.last_mut() {
-                Some((_, end)) if fragment.begin <= *end => *end = fragment.end.max(*end),
-                _ => runs.push((fragment.begin, fragment.end)),
-            }
-        }
-        runs.into_iter()
+    fn stored(&self) -> Stored {
+        Stored::new(self.fragments.iter().map(|verdict| &verdict.fragment))
     }
 }
 

@@ -6,6 +6,7 @@
 //! *Does not* read a log: heads are given to it.
 
 use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -14,7 +15,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::fsm::Fsm;
 use crate::hints::FsmHints;
 use crate::ids::{JournalName, Offset};
-use crate::journal::{Fragment, Journal, Journals};
+use crate::journal::{Fragment, Journal, Journals, Stored};
 
 /// What a player is going to read, in order.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -95,14 +96,11 @@ impl Plan {
         journals: &BTreeMap<JournalName, Arc<dyn Journal>>,
         step: Duration,
     ) -> Result<()> {
-        for (log, journal) in journals {
-            let mut ranges = self.ranges.iter().filter(|range| range.log == *log).peekable();
-            if ranges.peek().is_some() {
-                let stored = journal.fragments(Deadline::after(step))?;
-                ranges.try_for_each(|range| is_stored(range, &stored))?;
-            }
-        }
-        Ok(())
+        let ranges = self.ranges.iter().map(|range| (&range.log, range.begin, range.end));
+        check_ranges(ranges, |log| match journals.get(log) {
+            Some(journal) => Ok(journal.fragments(Deadline::after(step))?),
+            None => Ok(Vec::new()),
+        })
     }
 
     /// Returns the number of bytes in all ranges: an upper bound where hints do not know where segments end.
@@ -122,33 +120,31 @@ pub(crate) fn check_stored(
     deadline: Deadline,
 ) -> Result<()> {
     let flat = hints.flatten()?;
-    let mut listed = BTreeMap::new();
-    for segment in flat.segments.as_slice() {
-        let (Some(log), Some(end)) = (&segment.log, segment.end_offset) else { continue };
-        if !listed.contains_key(log) {
-            let journal = if log == own.name() { Arc::clone(own) } else { journals.open(log)? };
-            listed.insert(log.clone(), journal.fragments(deadline)?);
-        }
-        let stored = listed.get(log).map(Vec::as_slice).unwrap_or_default();
-        is_stored(&PlanRange { log: log.clone(), begin: segment.first_offset, end }, stored)?;
-    }
-    Ok(())
+    let segments = flat.segments.as_slice().iter();
+    let ranges = segments
+        .filter_map(|segment| Some((segment.log.as_ref()?, segment.first_offset, segment.end_offset?)));
+    check_ranges(ranges, |log| {
+        let journal = if log == own.name() { Arc::clone(own) } else { journals.open(log)? };
+        Ok(journal.fragments(deadline)?)
+    })
 }
 
-/// Checks that `stored`, the fragments of the range's log in order, hold it without a hole.
-fn is_stored(range: &PlanRange, stored: &[Fragment]) -> Result<()> {
-    let mut at = range.begin;
-    // Fragments may overlap, each ending no earlier than the one before.
-    for fragment in stored.iter().filter(|fragment| fragment.end > range.begin) {
-        if at >= range.end {
-            break;
+/// Checks that ranges of logs are stored; each log is listed once.
+fn check_ranges<'a>(
+    ranges: impl Iterator<Item = (&'a JournalName, Offset, Offset)>,
+    list: impl Fn(&JournalName) -> Result<Vec<Fragment>>,
+) -> Result<()> {
+    let mut stored: BTreeMap<&JournalName, Stored> = BTreeMap::new();
+    for (log, begin, end) in ranges {
+        let of_log = match stored.entry(log) {
+            Entry::Occupied(listed) => listed.into_mut(),
+            Entry::Vacant(new) => new.insert(Stored::new(&list(log)?)),
+        };
+        if let Some((from, to)) = of_log.hole_in(begin, end) {
+            return Err(hole(log, from, to));
         }
-        if fragment.begin > at {
-            return Err(hole(&range.log, at, fragment.begin.min(range.end)));
-        }
-        at = at.max(fragment.end);
     }
-    if at < range.end { Err(hole(&range.log, at, range.end)) } else { Ok(()) }
+    Ok(())
 }
 
 /// Adds a range, or extends the last one where it begins inside of it or at its end.

@@ -8,7 +8,7 @@ use super::{Keep, SetNeeds, Source, SourceKind, Why};
 use crate::error::{Error, ErrorKind, Result};
 use crate::hints::{AsOf, FsmHints};
 use crate::ids::{Fnode, JournalName, Offset};
-use crate::journal::Fragment;
+use crate::journal::{Fragment, Stored};
 
 /// What a set needs.
 #[derive(Clone, Debug)]
@@ -52,7 +52,7 @@ impl Needs {
     pub(super) fn of(
         (source, name): (&Source, &str),
         hints: &FsmHints,
-        (log, head, stored): (&JournalName, Offset, &[Fragment]),
+        (log, head, stored): (&JournalName, Offset, &Stored),
         keep: Keep,
     ) -> Result<Self> {
         let flat = hints.flatten()?;
@@ -104,8 +104,8 @@ impl Needs {
             reads_bytes: 0,
             reaches,
         };
-        needs.check_stored(log, stored)?;
         needs.arrange();
+        needs.check_stored(log, stored)?;
         Ok(needs)
     }
 
@@ -140,38 +140,19 @@ impl Needs {
         })
     }
 
-    /// Checks that what a play reads is stored.
-    fn check_stored(&mut self, log: &JournalName, stored: &[Fragment]) -> Result<()> {
+    /// Checks that what a play reads is stored, and adds it up.
+    fn check_stored(&mut self, log: &JournalName, stored: &Stored) -> Result<()> {
         let is_read = |range: &&Range| !matches!(range.what, What::Spanned(_));
-        let mut reads: Vec<_> =
-            self.ranges.iter().filter(is_read).map(|range| (range.begin, range.end)).collect();
-        reads.sort_unstable();
-        // Where the bytes that are stored and reach furthest end, and those that are read.
-        let (mut stored, mut whole, mut read) = (stored.iter().peekable(), None, Offset::ZERO);
-        for (begin, end) in reads {
-            let begin = begin.max(read);
-            let bytes = end.bytes_since(begin);
-            if bytes == 0 {
-                continue;
+        let mut read = Offset::ZERO;
+        for range in self.ranges.iter().filter(is_read) {
+            if let Some((from, to)) = stored.hole_in(range.begin, range.end) {
+                return Err(Error::new(ErrorKind::DataLoss, "bytes that a set needs are not stored")
+                    .in_log(log)
+                    .at(from)
+                    .expected(format_args!("bytes [{from}, {to})"), "a hole"));
             }
-            loop {
-                let missing = match whole {
-                    Some((from, to)) if from <= begin && end <= to => break,
-                    Some((from, to)) if from <= begin && begin < to => to,
-                    _ => begin,
-                };
-                match stored.next_if(|fragment| fragment.begin <= missing) {
-                    Some(fragment) => whole = Some(extended(whole, fragment)),
-                    None => {
-                        return Err(Error::new(ErrorKind::DataLoss, "bytes that a set needs are not stored")
-                            .in_log(log)
-                            .at(missing)
-                            .expected(format_args!("bytes [{missing}, {end})"), "a hole"));
-                    }
-                }
-            }
-            self.reads_bytes += bytes;
-            read = end;
+            self.reads_bytes += range.end.bytes_since(range.begin.max(read));
+            read = read.max(range.end);
         }
         Ok(())
     }
@@ -191,14 +172,6 @@ impl Needs {
     /// Tells whether the set describes a moment that is not past `unix_nanos`.
     fn is_as_old_as(&self, unix_nanos: i64) -> bool {
         self.as_of.is_some_and(|as_of| as_of.unix_nanos <= unix_nanos)
-    }
-}
-
-/// Adds the bytes of a fragment to those that are stored in a row.
-fn extended(whole: Option<(Offset, Offset)>, fragment: &Fragment) -> (Offset, Offset) {
-    match whole {
-        Some((from, to)) if fragment.begin <= to => (from, to.max(fragment.end)),
-        _ => (fragment.begin, fragment.end),
     }
 }
 
