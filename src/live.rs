@@ -19,7 +19,9 @@ use std::ops::Range;
 pub use self::choose::HintBudget;
 use self::choose::{Groups, Piece, Zone, that_matter};
 use self::extents::{Extent, Extents};
-pub(crate) use self::rewrite::{Chosen, Part, Rules, WHOLE_BYTES_MAX};
+pub(crate) use self::rewrite::{
+    Chosen, EXTENT_BYTES_MAX, Held, PIECE_BYTES_MAX, Part, Rules, WHOLE_BYTES_MAX,
+};
 use crate::hints::{AsOf, FsmHints, HintedFile, Property};
 use crate::ids::{Author, Checksum, Fnode, JournalName, LogPath, Offset, SeqNo};
 use crate::planted::{Bug, planted};

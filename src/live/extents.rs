@@ -12,8 +12,10 @@ use std::ops::Range;
 const CHUNK_MAX: usize = 128;
 /// The longest part that reserved memory grows by at once, in extents.
 const SPARE_MAX: usize = 8;
-/// In [`Extent::run`]: the operation carries a digest.
+/// In `Extent::run`: the operation carries a digest.
 const HAS_DIGEST: u32 = 1 << 31;
+/// In `Extent::run`: it is a part of what its operations wrote.
+const IS_CUT: u32 = 1 << 30;
 
 /// Consecutive bytes of a file, and what of a log they were written by: one operation, or, where `payload_at` is 0,
 /// a range of operations.
@@ -62,7 +64,7 @@ impl Extent {
     }
 
     pub(super) const fn run(&self) -> u32 {
-        self.run & !HAS_DIGEST
+        self.run & !(HAS_DIGEST | IS_CUT)
     }
 
     pub(super) const fn last(&self) -> i64 {
@@ -78,6 +80,11 @@ impl Extent {
         if self.run & HAS_DIGEST != 0 { Some(self.digest) } else { None }
     }
 
+    /// Returns the CRC-32C of exactly these bytes of the file; `None` where that is not known.
+    pub(super) const fn own_crc32c(&self) -> Option<u32> {
+        if self.run & IS_CUT == 0 { self.crc32c() } else { None }
+    }
+
     /// Moves what lies at or past `from` in the log by `bytes`.
     pub(super) fn shift(&mut self, from: u64, bytes: u64) {
         if self.begin >= from {
@@ -90,14 +97,14 @@ impl Extent {
 
     /// Returns the part before `end` of the file.
     fn until(&self, end: u64) -> Self {
-        Self { len: end.saturating_sub(self.at) as u32, ..self.clone() }
+        Self { len: end.saturating_sub(self.at) as u32, run: self.run | IS_CUT, ..self.clone() }
     }
 
     /// Returns the part from `begin` of the file on.
     fn since(&self, begin: u64) -> Self {
         let cut = begin.saturating_sub(self.at) as u32;
         let payload_at = if self.payload_at == 0 { 0 } else { self.payload_at + cut };
-        Self { at: begin, len: self.len - cut, payload_at, ..self.clone() }
+        Self { at: begin, len: self.len - cut, payload_at, run: self.run | IS_CUT, ..self.clone() }
     }
 
     /// Returns an extent that holds both, which are neighbours in the file and of one run; `None` where it would be too

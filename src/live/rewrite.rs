@@ -10,20 +10,26 @@
 //! *Invariants.* A window of which more than half would have to be written again is left alone, so that what is alive
 //! and stays so is not copied again and again; so is one that stays needed whatever is written, and the one at the head.
 //! Nothing is chosen while the log that is needed is at most half as long again as what is alive in it. One choice
-//! looks at each extent twice.
+//! looks at each extent twice. What is taken to be written is cut where extents end, as far as they are short enough,
+//! so that each can be compared with its digest.
 //!
-//! *Does not* write anything, or know whether a file can be rewritten: its caller does, and names those that cannot.
+//! *Does not* read or write anything, or know whether a file can be rewritten: its caller does, and names those that
+//! cannot.
 
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
 
 use super::extents::Extent;
-use super::{LiveFile, LiveMap};
-use crate::ids::{Fnode, JournalName};
+use super::{LiveFile, LiveMap, offset};
+use crate::ids::{Fnode, JournalName, Offset};
 
 /// The largest file that can be written again as another one: that moves its creation and its links too.
 pub(crate) const WHOLE_BYTES_MAX: u64 = 4 << 20;
+/// The longest extent that is written again as one piece: what a recorder writes by one operation.
+pub(crate) const EXTENT_BYTES_MAX: u64 = 1 << 20;
+/// The longest piece of several extents.
+pub(crate) const PIECE_BYTES_MAX: u64 = 256 << 10;
 /// What an operation takes besides its bytes, about.
 const FRAME_BYTES: u64 = 64;
 
@@ -44,7 +50,7 @@ pub(crate) struct Chosen {
     pub(crate) fnode: Fnode,
     pub(crate) part: Part,
     /// The operation that was the last one: what a later one wrote need not be written again.
-    upto: i64,
+    pub(super) upto: i64,
 }
 
 /// What of a file.
@@ -54,6 +60,19 @@ pub(crate) enum Part {
     Whole,
     /// Bytes, in the place where they are.
     Bytes(Range<u64>),
+}
+
+/// What a log holds of some bytes of a file.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub(crate) struct Held {
+    /// The bytes of the file.
+    pub(crate) range: Range<u64>,
+    /// CRC-32C of exactly these bytes; `None` where it is not known.
+    pub(crate) crc32c: Option<u32>,
+    /// The log that holds them.
+    pub(crate) log: JournalName,
+    /// Where in the log the operation begins.
+    pub(crate) at: Offset,
 }
 
 /// A part of a log: the number of the log in the order of history, and how many windows lie before it.
@@ -105,18 +124,46 @@ impl LiveMap {
         chosen.into_iter().map(|(_, chosen)| chosen).collect()
     }
 
-    /// Returns the parts of `range`, which was chosen, that were not overwritten since.
-    pub(crate) fn left_of(&self, chosen: &Chosen, range: Range<u64>) -> Vec<Range<u64>> {
-        let Some(file) = self.files.get(&chosen.fnode) else { return Vec::new() };
-        let mut left: Vec<Range<u64>> = Vec::new();
-        for extent in file.extents.in_range(range.clone()).filter(|extent| extent.seq_no <= chosen.upto) {
-            let (begin, end) = (extent.at.max(range.start), extent.end().min(range.end));
-            match left.last_mut() {
-                Some(last) if last.end == begin => last.end = end,
-                _ => left.push(begin..end),
+    /// Takes pieces off what was chosen, about `bytes` of them, without what was overwritten since. An extent is cut
+    /// where it is too long for one piece, and nowhere else.
+    pub(crate) fn take_left(&self, chosen: &mut Chosen, bytes: u64) -> Vec<Range<u64>> {
+        let (mut pieces, mut taken): (Vec<Range<u64>>, u64) = (Vec::new(), 0);
+        let Part::Bytes(rest) = &mut chosen.part else { return pieces };
+        let extents = self.files.get(&chosen.fnode).map(|file| file.extents.in_range(rest.clone()));
+        let range = rest.clone();
+        for extent in extents.into_iter().flatten().filter(|extent| extent.seq_no <= chosen.upto) {
+            let mut begin = extent.at.max(range.start);
+            let end = extent.end().min(range.end);
+            while begin < end {
+                if taken >= bytes {
+                    rest.start = begin;
+                    return pieces;
+                }
+                let upto = end.min(begin.saturating_add(EXTENT_BYTES_MAX));
+                match pieces.last_mut() {
+                    Some(last) if last.end == begin && upto - last.start <= PIECE_BYTES_MAX => {
+                        last.end = upto
+                    }
+                    _ => pieces.push(begin..upto),
+                }
+                taken += upto - begin;
+                begin = upto;
             }
         }
-        left
+        rest.start = rest.end;
+        pieces
+    }
+
+    /// Returns what the log holds of a range of a file, in the order of the file.
+    pub(crate) fn held(&self, fnode: Fnode, range: Range<u64>) -> impl Iterator<Item = Held> {
+        let extents = self.files.get(&fnode).map(|file| file.extents.in_range(range.clone()));
+        extents.into_iter().flatten().filter_map(move |extent| {
+            let part = extent.at.max(range.start)..extent.end().min(range.end);
+            let is_whole = part == (extent.at..extent.end());
+            let log = self.runs.get(extent.run() as usize)?.log.clone();
+            let crc32c = extent.own_crc32c().filter(|_| is_whole);
+            Some(Held { range: part, crc32c, log, at: offset(extent.begin) })
+        })
     }
 
     /// Tells whether a file is alive.

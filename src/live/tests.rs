@@ -116,6 +116,40 @@ fn what_is_left_of_an_overwritten_extent_is_found_where_it_lies_in_the_log() {
 }
 
 #[test]
+fn an_extent_has_a_digest_of_its_own_until_it_is_cut_or_joined() {
+    let run = RUN + 5;
+    let digested = |at, seq_no: i64| {
+        Extent::new(at, 10, run, seq_no, (seq_no as u64 * 30, 30)).digested(Some(seq_no as u32))
+    };
+    let mut extents = Extents::default();
+    (0..6).for_each(|page| extents.write(digested(page * 10, page as i64 + 1)));
+    extents.write(digested(25, 9));
+    let found = |extents: &Extents| -> Vec<_> {
+        extents.iter().map(|e| (e.at, e.run(), e.crc32c(), e.own_crc32c())).collect()
+    };
+    let of = |at, seq_no, is_whole: bool| (at, run, Some(seq_no), is_whole.then_some(seq_no));
+    let written = [
+        of(0, 1, true),
+        of(10, 2, true),
+        of(20, 3, false),
+        of(25, 9, true),
+        of(35, 4, false),
+        of(40, 5, true),
+        of(50, 6, true),
+    ];
+    assert_eq!(found(&extents), written);
+    extents.merge(5, |_, _| true);
+    let joined: Vec<_> = extents.iter().filter(|extent| extent.span > 0).collect();
+    assert!(!joined.is_empty());
+    for extent in joined {
+        assert_eq!((extent.run(), extent.crc32c(), extent.own_crc32c()), (run, None, None), "{extent:?}");
+    }
+    let mut bare = Extents::default();
+    bare.write(extent(0, 10, 1));
+    assert_eq!(bare.iter().next().unwrap().own_crc32c(), None);
+}
+
+#[test]
 fn an_extent_takes_at_most_eighty_bytes_of_memory() {
     const EXTENTS: u64 = 40_000;
     let mut random = SplitMix64::new(7);

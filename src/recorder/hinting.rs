@@ -116,6 +116,15 @@ impl Recorder {
         Some(look(&live))
     }
 
+    /// As [`Recorder::with_live_map`], for a caller that holds locks for which others wait: `None` also where somebody else
+    /// looks just now.
+    pub(crate) fn try_with_live_map<T>(&self, look: impl FnOnce(&LiveMap) -> T) -> Option<T> {
+        let mut live = self.inner.try_live()?;
+        let feed = self.inner.lock().take_feed(usize::MAX);
+        tell(&mut live, &self.inner.settings, feed);
+        Some(look(&live))
+    }
+
     /// Returns the history as it stands after everything that was recorded, durable or not, with what is alive of it:
     /// another recorder can go on with it, in another log.
     pub fn history(&self) -> Fsm {
@@ -133,15 +142,18 @@ impl Inner {
         Some(self.live.as_ref()?.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
+    fn try_live(&self) -> Option<MutexGuard<'_, LiveMap>> {
+        match self.live.as_ref()?.try_lock() {
+            Ok(live) => Some(live),
+            Err(TryLockError::Poisoned(live)) => Some(live.into_inner()),
+            Err(TryLockError::WouldBlock) => None,
+        }
+    }
+
     /// Tells the live map what was recorded, once that is much.
     pub(super) fn digest(&self, is_fed: bool) {
-        let Some(live) = self.live.as_ref().filter(|_| is_fed) else { return };
-        let mut live = match live.try_lock() {
-            Ok(live) => live,
-            Err(TryLockError::Poisoned(live)) => live.into_inner(),
-            // Somebody tells it just now.
-            Err(TryLockError::WouldBlock) => return,
-        };
+        // Where there is none to be had, somebody tells it just now.
+        let Some(mut live) = is_fed.then(|| self.try_live()).flatten() else { return };
         let feed = self.lock().take_feed(PARTS_AT_ONCE);
         tell(&mut live, &self.settings, feed);
     }

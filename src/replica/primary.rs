@@ -58,7 +58,9 @@ pub struct PrimaryStatus {
     pub bytes_since_snapshot: u64,
     /// Bytes of the log that were written again in the background, so that older ones can be deleted.
     pub bytes_rewritten: u64,
-    /// Why something could not be written again the last time that was tried; what it was is left as it is.
+    /// Why something could not be written again the last time that was tried; what it was is left as it is. Of kind
+    /// [`ErrorKind::Corrupt`] where a local file does not hold what was recorded: that stays, whatever is written again
+    /// later. The log is whole; the local disk is not.
     pub rewrite_failure: Option<Error>,
     /// Why the recorder failed.
     pub failure: Option<Error>,
@@ -237,6 +239,19 @@ impl Drop for Primary {
     }
 }
 
+impl Published {
+    /// Takes note of how a step of writing again has ended. Damage of the local disk is not forgotten.
+    fn rewritten(&mut self, failure: Option<Error>) {
+        if !self.rewrite_failure.as_ref().is_some_and(is_damage) {
+            self.rewrite_failure = failure;
+        }
+    }
+}
+
+fn is_damage(error: &Error) -> bool {
+    error.kind() == ErrorKind::Corrupt
+}
+
 impl Publisher {
     fn lock(&self) -> MutexGuard<'_, Published> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
@@ -294,9 +309,9 @@ impl Publisher {
             state.bytes_rewritten = rewriter.rewritten_bytes();
             match step {
                 Ok(0) => return,
-                Ok(_) => state.rewrite_failure = None,
+                Ok(_) => state.rewritten(None),
                 Err(error) => {
-                    state.rewrite_failure = Some(error);
+                    state.rewritten(Some(error));
                     return;
                 }
             }

@@ -80,8 +80,11 @@ impl Rewriter {
     /// to 4 MiB. Returns the bytes of the log that this took: 0 where there is nothing to do until more was recorded.
     ///
     /// # Errors
-    /// The failure of the recorder. `Io` where a local file cannot be read: nothing of it was recorded, and what else was
-    /// chosen is left for later.
+    /// The failure of the recorder. `Io` where a local file cannot be read, and [`Corrupt`] where it holds other bytes than
+    /// those that were recorded, as far as these have a checksum of their own: none of what was found is recorded, this
+    /// rewriter leaves the file alone from then on, and what else was chosen is left for later.
+    ///
+    /// [`Corrupt`]: crate::ErrorKind::Corrupt
     pub fn step(&mut self, tracker: &Tracker) -> Result<u64> {
         let mut bytes = 0;
         let outcome = self.try_step(tracker, &mut bytes);
@@ -150,8 +153,8 @@ impl Rewriter {
             self.plan.pop_front();
             tracker.rewrite_whole(fnode, bytes)
         } else {
-            let ranges = self.next_ranges(tracker, fnode);
-            tracker.refresh(fnode, &ranges, bytes)
+            let pieces = self.next_pieces(tracker, fnode);
+            tracker.refresh(fnode, &pieces, bytes)
         };
         if !matches!(outcome, Ok(Outcome::Done | Outcome::Busy | Outcome::Changed)) {
             self.refused.insert(fnode);
@@ -159,29 +162,26 @@ impl Rewriter {
         outcome
     }
 
-    /// Takes ranges of a file off the plan; what was overwritten since they were chosen is left out.
-    fn next_ranges(&mut self, tracker: &Tracker, fnode: Fnode) -> Vec<Range<u64>> {
+    /// Takes pieces of a file off the plan; what was overwritten since they were chosen is left out.
+    fn next_pieces(&mut self, tracker: &Tracker, fnode: Fnode) -> Vec<Range<u64>> {
         let (step, plan) = (self.step_bytes(), &mut self.plan);
-        let ranges = tracker.recorder().with_live_map(|live| {
-            let mut ranges: Vec<Range<u64>> = Vec::new();
+        let pieces = tracker.recorder().with_live_map(|live| {
+            let mut pieces: Vec<Range<u64>> = Vec::new();
             let mut gathered = 0;
             while gathered < step
                 && let Some(next) = plan.front_mut().filter(|next| next.fnode == fnode)
-                && let Part::Bytes(range) = &mut next.part
+                && next.part != Part::Whole
             {
-                let now = range.start..range.end.min(range.start.saturating_add(step - gathered));
-                range.start = now.end;
-                let is_over = range.is_empty();
-                let left = live.left_of(next, now);
+                let left = live.take_left(next, step - gathered);
                 gathered += left.iter().map(|range| range.end - range.start).sum::<u64>();
-                ranges.extend(left);
-                if is_over {
+                pieces.extend(left);
+                if matches!(&next.part, Part::Bytes(rest) if rest.is_empty()) {
                     plan.pop_front();
                 }
             }
-            ranges
+            pieces
         });
-        ranges.unwrap_or_default()
+        pieces.unwrap_or_default()
     }
 
     /// Returns what one step writes, about: far less than a window, so that the next one can be chosen by what this freed.

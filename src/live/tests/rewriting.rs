@@ -150,11 +150,65 @@ fn what_was_overwritten_since_it_was_chosen_is_not_written_again() {
     let rules = Rules { window_bytes: WINDOW, budget_bytes: u64::MAX, avoid: &BTreeSet::new() };
     let chosen = feeder.map.choose_rewrites(&rules).remove(0);
     feeder.write(file, 40, 10);
-    assert_eq!(feeder.map.left_of(&chosen, 0..100), [0..40, 50..100]);
-    let left = feeder.map.left_of(&chosen, 45..60);
-    assert_eq!((left.len(), &left[0]), (1, &(50..60)));
+    let left = |map: &LiveMap| map.take_left(&mut chosen.clone(), u64::MAX);
+    assert_eq!(left(&feeder.map), [0..40, 50..100]);
     feeder.remove(file);
-    assert_eq!(feeder.map.left_of(&chosen, 0..100), []);
+    assert_eq!(left(&feeder.map), []);
+}
+
+#[test]
+fn what_is_taken_to_be_written_is_cut_where_extents_end_unless_one_is_longer_than_an_operation() {
+    let mut feeder = Feeder::new();
+    let file = feeder.create_large();
+    feeder.waste_until(2);
+    let lens = [100, 100, PIECE_BYTES_MAX - 100, PIECE_BYTES_MAX + 1, 50, EXTENT_BYTES_MAX + 5];
+    let ends: Vec<u64> =
+        lens.iter().scan(0, |end, len| Some(*end + len).inspect(|next| *end = *next)).collect();
+    for (end, len) in ends.iter().zip(lens) {
+        feeder.write(file, end - len, len);
+    }
+    let head = feeder.next;
+    let chosen = Chosen { fnode: file, part: Part::Bytes(0..ends[5]), upto: head };
+    let cut = ends[4] + EXTENT_BYTES_MAX;
+    let pieces = [0..200, 200..ends[2], ends[2]..ends[3], ends[3]..ends[4], ends[4]..cut, cut..ends[5]];
+    assert_eq!(feeder.map.take_left(&mut chosen.clone(), u64::MAX), pieces);
+    // However little is asked for, an extent is taken whole.
+    let mut chosen = chosen;
+    let mut each = Vec::new();
+    while chosen.part != Part::Bytes(ends[5]..ends[5]) {
+        each.extend(feeder.map.take_left(&mut chosen, 1));
+    }
+    let begins = [0, 100, 200, ends[2], ends[3], ends[4], cut];
+    assert_eq!(each.iter().map(|piece| piece.start).collect::<Vec<_>>(), begins);
+    assert!(each.windows(2).all(|pair| pair[0].end == pair[1].start), "{each:?}");
+}
+
+#[test]
+fn what_the_log_holds_has_a_digest_where_all_that_an_operation_wrote_is_alive_and_asked_for() {
+    let mut feeder = Feeder::new();
+    let file = feeder.create(); // 1
+    for at in 0..4 {
+        feeder.write(file, at * 100, 100); // 2 to 5
+    }
+    feeder.write(file, 150, 10); // 6: the second is cut
+    let held = |map: &LiveMap, range| -> Vec<(Range<u64>, Option<u32>)> {
+        map.held(file, range).map(|held| (held.range, held.crc32c)).collect()
+    };
+    let all = [
+        (0..100, Some(2)),
+        (100..150, None),
+        (150..160, Some(6)),
+        (160..200, None),
+        (200..300, Some(4)),
+        (300..400, Some(5)),
+    ];
+    assert_eq!(held(&feeder.map, 0..u64::MAX), all);
+    assert_eq!(held(&feeder.map, 1..300), [&[(1..100, None)], &all[1..5]].concat());
+    assert_eq!(held(&feeder.map, 200..399), [(200..300, Some(4)), (300..399, None)]);
+    let located: Vec<_> = feeder.map.locate(file, 100..150).map(|located| located.crc32c).collect();
+    assert_eq!(located, [Some(3)], "that of the whole payload is known all the same");
+    let at = feeder.map.held(file, 150..160).next().unwrap();
+    assert_eq!((at.log, at.at), (log(), offset(600)));
 }
 
 #[test]

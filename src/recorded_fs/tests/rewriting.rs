@@ -1,6 +1,7 @@
 //! Live bytes that are written again at the head of the log.
 
 use super::*;
+use crate::error::{Error, ErrorKind};
 use crate::fsm::FsmOptions;
 use crate::hints::FsmHints;
 use crate::journal::{Append, Journal, MemoryJournals};
@@ -20,6 +21,23 @@ impl Bed {
         let before = rewriter.rewritten_bytes();
         while rewriter.step(self.fs.tracker()).unwrap() > 0 {}
         rewriter.rewritten_bytes() - before
+    }
+
+    /// Steps until there is nothing to do, whatever fails; returns what did.
+    fn rewrite_past_failures(&self, rewriter: &mut Rewriter) -> Vec<Error> {
+        let mut failures = Vec::new();
+        loop {
+            match rewriter.step(self.fs.tracker()) {
+                Ok(0) => return failures,
+                Ok(_) => {}
+                Err(error) => failures.push(error),
+            }
+        }
+    }
+
+    /// Changes a local file behind the back of whoever records it.
+    fn damage(&self, name: &str, damage: impl FnOnce(&dyn File) -> io::Result<()>) {
+        damage(&*self.disk.open(&db(name), OpenMode::ReadWrite).unwrap()).unwrap();
     }
 
     /// Records bytes that are dead at once.
@@ -140,6 +158,72 @@ fn a_file_that_cannot_be_read_is_told_once_and_leaves_the_log_as_it_was() {
     bed.waste(5_000);
     bed.rewrite(&mut rewriter);
     assert_eq!(bed.fs.recorder().failure().map(|error| error.to_string()), None);
+}
+
+/// Damages a file of two that are worth rewriting; returns what is told of it.
+fn damaged(
+    make: impl Fn(&Bed, &str) -> Arc<RecordedFile>,
+    damage: impl FnOnce(&dyn File) -> io::Result<()>,
+) -> Error {
+    let bed = Bed::new();
+    let files = ["bad", "good"].map(|name| make(&bed, name));
+    for file in &files {
+        bed.waste(40_000);
+        // An operation of which a part is alive has no digest for that.
+        file.write_all_at(&[3; 400], 1_000).unwrap();
+        bed.waste(40_000);
+        file.write_all_at(&[4; 10], 1_100).unwrap();
+    }
+    bed.waste(40_000);
+    bed.check();
+    let whole = local(&bed.disk, Path::new("/db"));
+    bed.damage("bad", damage);
+    let mut rewriter = rewriter(16_000);
+    let failures = bed.rewrite_past_failures(&mut rewriter);
+    assert!(rewriter.rewritten_bytes() > 0, "the other file is rewritten");
+    assert_eq!(failures.len(), 1, "it is told once: {failures:?}");
+    bed.fs.sync_dir(Path::new("/db")).unwrap();
+    assert_eq!(played(&bed.journal), whole, "the log holds what was recorded");
+    assert_ne!(local(&bed.disk, Path::new("/db")), whole);
+    // Another rewriter finds it again, and whoever writes to the file goes on.
+    assert_eq!(bed.rewrite_past_failures(&mut self::rewriter(16_000)).len(), 1);
+    files[0].write_all_at(b"more", 0).unwrap();
+    assert!(bed.fs.recorder().failure().is_none());
+    let mut expected = whole.clone();
+    expected.get_mut(&path("/bad")).unwrap().0[..4].copy_from_slice(b"more");
+    bed.fs.sync_dir(Path::new("/db")).unwrap();
+    assert_eq!(played(&bed.journal), expected);
+    failures.into_iter().next().unwrap()
+}
+
+#[test]
+fn what_the_local_disk_has_damaged_does_not_take_the_place_of_what_was_recorded() {
+    let small = |bed: &Bed, name: &str| bed.create(name, &[1; 2_000]);
+    let large = |bed: &Bed, name: &str| {
+        // Its creation stays where it is, and so does what lies near it.
+        bed.waste(40_000);
+        let file = bed.create(name, b"");
+        file.write_all_at(b"end", 4 << 20).unwrap();
+        bed.waste(40_000);
+        // Several extents are read as one piece, and written again by one operation.
+        for page in 0..4 {
+            file.write_all_at(&[page + 1; 500], u64::from(page) * 500).unwrap();
+        }
+        file
+    };
+    type Make<'a> = &'a dyn Fn(&Bed, &str) -> Arc<RecordedFile>;
+    for (make, begin) in [(&small as Make<'_>, 1_100), (&large, 1_500)] {
+        let error = damaged(make, |file| file.write_all_at(&[9], begin + 1));
+        let told = error.to_string();
+        assert_eq!(error.kind(), ErrorKind::Corrupt, "{told}");
+        assert!(told.contains("/db/bad does not hold"), "{told}");
+        assert!(told.contains(&format!("its bytes {begin}..")), "{told}");
+        assert!(told.contains("CRC-32C") && told.contains("restore the directory"), "{told}");
+        assert!(error.offset().is_some() && error.log() == Some(&log_name()), "{told}");
+        let error = damaged(make, |file| file.set_len(1_000));
+        assert_eq!(error.kind(), ErrorKind::Corrupt, "{error}");
+        assert!(error.actual_value().unwrap().contains("1000"), "{error}");
+    }
 }
 
 #[test]

@@ -1,6 +1,7 @@
 //! A primary that writes live bytes again in the background.
 
 use super::*;
+use crate::ids::LogPath;
 use crate::sync::pause;
 use crate::tracker::RewriteOptions;
 
@@ -36,4 +37,46 @@ fn a_primary_writes_again_what_holds_old_fragments_and_says_how_much() {
         file.read_exact_at(&mut found, 0).unwrap();
         assert_eq!(found, content, "{name}");
     }
+}
+
+#[test]
+fn damage_of_the_local_disk_is_told_for_good_while_what_is_whole_goes_on() {
+    let world = World::new();
+    let first = primary(&world, 50);
+    let fnode = |name: &str| {
+        let path = LogPath::from_bytes(format!("/{name}").as_bytes());
+        first.recorder().with_fsm(|fsm| fsm.link(&path))
+    };
+    let is_damaged = || {
+        let failure = first.status().rewrite_failure;
+        failure.is_some_and(|error| error.kind() == ErrorKind::Corrupt)
+    };
+    // Each in a part of the log of its own, which is freed as one.
+    let waste = || (0..40).for_each(|round| write(&first, "again", &[round; 300]));
+    let made = |name: &str| {
+        write(&first, name, b"content");
+        let made = fnode(name);
+        waste();
+        made
+    };
+    let until = |is_so: &dyn Fn() -> bool| {
+        let deadline = soon();
+        while !is_so() {
+            assert!(!deadline.remaining().is_zero(), "{:?}", first.status());
+            waste();
+            pause(Duration::from_millis(50));
+        }
+    };
+    let (bad, good) = (made("bad"), made("good"));
+    let local = world.fs.open(Path::new("/first/bad"), OpenMode::ReadWrite).unwrap();
+    local.write_all_at(b"C", 0).unwrap();
+    until(&|| is_damaged() && fnode("good") != good);
+    let later = made("later");
+    until(&|| fnode("later") != later);
+    assert!(is_damaged(), "a later step that went well has not cleared it");
+    assert_eq!(fnode("bad"), bad);
+    first.close(soon()).unwrap();
+    let second = world.primary("/second", 2);
+    assert_eq!(world.content("/second/bad"), b"content", "the log holds what was recorded");
+    drop(second);
 }
