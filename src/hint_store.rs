@@ -51,9 +51,15 @@ pub trait HintStore: fmt::Debug + Send + Sync {
     ///
     /// # Errors
     /// `Fenced` where a newer set of the same log is stored, by another author; `Invalid` where the caller's own
-    /// newer set is. Nothing was stored then. `Unavailable` once `deadline` has passed: the set is stored whole or
-    /// not at all, and storing it again is safe.
+    /// newer set is, or where the set is larger than [`HintStore::bytes_max`]. Nothing was stored then. `Unavailable`
+    /// once `deadline` has passed: the set is stored whole or not at all, and storing it again is safe.
     fn store(&self, hints: &FsmHints, deadline: Deadline) -> Result<()>;
+
+    /// Returns the largest set that this store takes, in bytes of its JSON form ([`FsmHints::json_bytes`]); `None` for
+    /// any. It does not change. A primary chooses its hints so that they fit, as long as that can be.
+    fn bytes_max(&self) -> Option<usize> {
+        None
+    }
 }
 
 /// A stored hint set.
@@ -121,6 +127,34 @@ pub fn refuse_older<'a>(hints: &FsmHints, stored: impl IntoIterator<Item = &'a F
         Some(log) => error.in_log(log),
         None => error,
     })
+}
+
+/// Refuses to store hints of which a store takes at most `bytes_max`, as [`HintStore::store`] promises.
+///
+/// # Errors
+/// `Invalid`, with both sizes, where they are larger.
+pub fn refuse_larger(hints: &FsmHints, bytes_max: usize) -> Result<()> {
+    let bytes = hints.json_bytes();
+    if bytes > bytes_max {
+        Err(too_large(hints.log.as_ref(), hints.files.len(), bytes, bytes_max))
+    } else {
+        Ok(())
+    }
+}
+
+/// Makes the error of hints that do not fit their store.
+pub(crate) fn too_large(log: Option<&JournalName>, files: usize, bytes: usize, bytes_max: usize) -> Error {
+    let what = format!("the hints of {files} live files do not fit the hint store");
+    let error = Error::new(ErrorKind::Invalid, what)
+        .expected(format_args!("at most {bytes_max} bytes of JSON"), format_args!("{bytes} bytes"))
+        .advise(
+            "keep hints in a store without a limit, such as `DirectoryHints`, or have the engine keep fewer files; \
+             meanwhile a recovery reads more and more of the log",
+        );
+    match log {
+        Some(log) => error.in_log(log),
+        None => error,
+    }
 }
 
 #[cfg(test)]

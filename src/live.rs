@@ -171,6 +171,11 @@ impl LiveMap {
         self.extents_max = extents_max;
     }
 
+    /// Returns the number of live files.
+    pub(crate) fn live_files(&self) -> usize {
+        self.files.len()
+    }
+
     /// Returns the number of extents that are held in memory.
     pub fn extents(&self) -> usize {
         self.files.values().map(|file| file.extents.len()).sum()
@@ -252,14 +257,20 @@ impl LiveMap {
     }
 
     /// Chooses hints that lead a player to the operation accepted last, as of `unix_nanos`; `log` is the log that is
-    /// recorded now. What they leave out, later ones leave out too.
+    /// recorded now. What they leave out, later ones leave out too. Within a bound, further segments take at most a fifth of
+    /// it, and half of the bytes that are left for them, as far as that can be: what is left out now parts segments for a
+    /// long time, in which there may come to be more files.
+    ///
+    /// # Errors
+    /// The bytes of JSON that hints would take, where even the fewest segments are more than `bytes_max`; nothing is left
+    /// out by that.
     pub(crate) fn hints(
         &mut self,
         log: &JournalName,
         properties: Vec<Property>,
         unix_nanos: i64,
-        budget: &HintBudget,
-    ) -> FsmHints {
+        (budget, bytes_max): (&HintBudget, Option<usize>),
+    ) -> Result<FsmHints, usize> {
         let as_of = self.last.and_then(|last| {
             Some(AsOf {
                 offset: offset(last.end),
@@ -271,7 +282,28 @@ impl LiveMap {
         });
         let pieces = self.pieces();
         let zones = that_matter(&pieces, &self.sorted_zones());
-        let groups = Groups::new(&pieces, &zones).choose(budget, &self.cuts);
+        let costs: Vec<usize> =
+            self.runs.iter().map(|run| choose::segment_json_bytes(&run.log, log)).collect();
+        let apart = Groups::new(&pieces, &zones, &costs);
+        let mut hints = FsmHints { log: Some(log.clone()), files: Vec::new(), properties, as_of };
+        let (mut budget, mut is_last) = (*budget, false);
+        let groups = loop {
+            let chosen = apart.clone().choose(&budget, &self.cuts);
+            let groups = chosen.ranges();
+            hints.files = self.hinted(&pieces, &groups, log);
+            let Some(bytes_max) = bytes_max else { break groups };
+            let (bytes, extra_bytes) = (hints.json_bytes(), chosen.extra_bytes());
+            let room = bytes_max.saturating_sub(bytes.saturating_sub(extra_bytes));
+            let extra_max = (room / 2).min(bytes_max / 5);
+            if bytes <= bytes_max && (is_last || extra_bytes <= extra_max) {
+                break groups;
+            }
+            if budget.extra_bytes == 0 {
+                return Err(bytes);
+            }
+            budget.extra_bytes = if is_last { 0 } else { budget.extra_bytes.min(extra_max) };
+            is_last = true;
+        };
         // What has not ended is among the strays, until its end is read.
         self.zones = zones.into_iter().filter(|zone| zone.end < i64::MAX).collect();
         self.zones_max = ZONES_MIN.max(2 * self.zones.len());
@@ -279,13 +311,17 @@ impl LiveMap {
         let ends = groups.iter().filter_map(|group| Some(pieces.get(group.end - 1)?.last));
         // Behind the head nothing was left out.
         self.cuts = ends.filter(|last| *last < head).map(|last| last + 1).collect();
+        Ok(hints)
+    }
 
+    /// Writes groups of pieces as the segments of the live files.
+    fn hinted(&self, pieces: &[Piece], groups: &[Range<usize>], log: &JournalName) -> Vec<HintedFile> {
         let mut files: Vec<HintedFile> = Vec::with_capacity(self.files.len());
         files.extend(self.files.keys().map(|&fnode| HintedFile { fnode, segments: Vec::new() }));
         for group in groups {
-            self.write_group(pieces.get(group).unwrap_or_default(), log, &mut files);
+            self.write_group(pieces.get(group.clone()).unwrap_or_default(), log, &mut files);
         }
-        FsmHints { log: Some(log.clone()), files, properties, as_of }
+        files
     }
 
     /// Writes a group of pieces as one segment, and one more for each file that is created within.

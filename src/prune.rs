@@ -184,6 +184,8 @@ pub struct SetNeeds {
     pub reaches: Offset,
     /// Number of files that it names.
     pub files: usize,
+    /// Bytes that it takes as JSON, of which a hint store may have a limit.
+    pub json_bytes: usize,
     /// Bytes of the surveyed log that a play by this set reads.
     pub needs_bytes: u64,
     /// Bytes of fragments that are kept for this set alone.

@@ -8,10 +8,13 @@
 
 use std::ops::Range;
 
+use crate::ids::JournalName;
+
 /// How hints trade their own size against what their reader reads.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct HintBudget {
-    /// Bytes of the JSON form for segments beyond one for each live file (default 256 KiB).
+    /// Bytes of the JSON form for segments beyond one for each live file (default 256 KiB): what these take, about. Where
+    /// the hint store has a limit, a primary takes at most a fifth of that, and at most half of what the files leave of it.
     pub extra_bytes: usize,
     /// A gap of so many bytes takes as long to read as to step over (default 64 KiB).
     pub seek_bytes: u64,
@@ -23,8 +26,15 @@ impl Default for HintBudget {
     }
 }
 
-/// What one segment takes in the JSON form of hints.
-pub(super) const SEGMENT_JSON_BYTES: usize = 200;
+/// What one segment takes in the JSON form of hints, about.
+const SEGMENT_JSON_BYTES: usize = 200;
+/// What it takes besides, where it lies in another log, and the name of that.
+const LOG_JSON_BYTES: usize = 9;
+
+/// Returns what one segment takes in the JSON form of hints of `log`, about, where it lies in `own`.
+pub(super) fn segment_json_bytes(own: &JournalName, log: &JournalName) -> usize {
+    SEGMENT_JSON_BYTES + if own == log { 0 } else { LOG_JSON_BYTES + own.as_str().len() }
+}
 
 /// Operations that have to be read, next to each other in the log.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -50,6 +60,7 @@ pub(super) struct Zone {
 }
 
 /// Pieces in the order of history, joined to groups.
+#[derive(Clone)]
 pub(super) struct Groups<'a> {
     pieces: &'a [Piece],
     /// For each piece, the last creation up to its end of a file that lived on behind that.
@@ -60,12 +71,15 @@ pub(super) struct Groups<'a> {
     other_end: Vec<usize>,
     /// The creation of the newest live file.
     newest: i64,
-    /// Groups that do not begin with the creation of a live file, each of which takes a segment of its own.
-    extra: usize,
+    /// For each run, what a segment of it takes.
+    costs: &'a [usize],
+    /// What groups take that do not begin with the creation of a live file: each is a segment of its own.
+    extra_bytes: usize,
 }
 
 impl<'a> Groups<'a> {
-    pub(super) fn new(pieces: &'a [Piece], zones: &[Zone]) -> Self {
+    /// Begins with each piece a group; `costs` is what a segment of each run takes in the form of hints.
+    pub(super) fn new(pieces: &'a [Piece], zones: &[Zone], costs: &'a [usize]) -> Self {
         let newest = pieces.iter().rev().find(|piece| piece.is_create).map_or(0, |piece| piece.seq_no);
         let mut groups = Self {
             pieces,
@@ -73,8 +87,10 @@ impl<'a> Groups<'a> {
             joined: vec![false; pieces.len()],
             other_end: (0..pieces.len()).collect(),
             newest,
-            extra: pieces.iter().filter(|piece| !piece.is_create).count(),
+            costs,
+            extra_bytes: 0,
         };
+        groups.extra_bytes = (0..pieces.len()).map(|index| groups.cost(index)).sum();
         for (index, pair) in pieces.windows(2).enumerate() {
             if let [one, next] = pair
                 && one.run == next.run
@@ -87,8 +103,8 @@ impl<'a> Groups<'a> {
     }
 
     /// Joins groups until the rest is worth its segments. `cuts` are operations that an earlier set left out, in order.
-    pub(super) fn choose(mut self, budget: &HintBudget, cuts: &[i64]) -> Vec<Range<usize>> {
-        let extra_max = budget.extra_bytes / SEGMENT_JSON_BYTES;
+    pub(super) fn choose(mut self, budget: &HintBudget, cuts: &[i64]) -> Self {
+        let extra_max = budget.extra_bytes;
         let mut gaps: Vec<(u64, usize)> = self
             .pieces
             .windows(2)
@@ -113,7 +129,7 @@ impl<'a> Groups<'a> {
                 && let Some(bytes) = tried.get(index).copied().flatten()
             {
                 let saves = self.pieces.get(index + 1).is_some_and(|next| !next.is_create);
-                let is_wanted = bytes <= budget.seek_bytes || (saves && self.extra > extra_max);
+                let is_wanted = bytes <= budget.seek_bytes || (saves && self.extra_bytes > extra_max);
                 if is_wanted && !self.is_joined(index + 1) && self.may_join(index) {
                     next = self.other_end(index).checked_sub(1);
                     self.join(index);
@@ -121,13 +137,18 @@ impl<'a> Groups<'a> {
             }
         }
         self.join_to_head(extra_max, cuts);
-        self.ranges()
+        self
+    }
+
+    /// Returns what segments beyond one for each live file take in the form of hints, about.
+    pub(super) const fn extra_bytes(&self) -> usize {
+        self.extra_bytes
     }
 
     /// Where the budget is not met yet, covers everything from some piece on: no dead file reaches past the last one.
     fn join_to_head(&mut self, extra_max: usize, cuts: &[i64]) {
         for index in (0..self.pieces.len().saturating_sub(1)).rev() {
-            if self.extra <= extra_max {
+            if self.extra_bytes <= extra_max {
                 return;
             }
             let (Some(one), Some(next)) = (self.pieces.get(index), self.pieces.get(index + 1)) else {
@@ -170,10 +191,17 @@ impl<'a> Groups<'a> {
         if let Some(end) = self.other_end.get_mut(last) {
             *end = first;
         }
-        self.extra -= usize::from(self.pieces.get(index + 1).is_some_and(|piece| !piece.is_create));
+        self.extra_bytes -= self.cost(index + 1);
     }
 
-    fn ranges(&self) -> Vec<Range<usize>> {
+    /// Returns what a group that begins with a piece takes beyond the segment of each live file.
+    fn cost(&self, index: usize) -> usize {
+        let piece = self.pieces.get(index).filter(|piece| !piece.is_create);
+        piece.and_then(|piece| self.costs.get(piece.run as usize)).copied().unwrap_or(0)
+    }
+
+    /// Returns the groups, in order.
+    pub(super) fn ranges(&self) -> Vec<Range<usize>> {
         let mut ranges = Vec::new();
         let mut first = 0;
         while first < self.pieces.len() {

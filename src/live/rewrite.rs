@@ -142,7 +142,7 @@ impl LiveMap {
                 let upto = end.min(begin.saturating_add(EXTENT_BYTES_MAX));
                 match pieces.last_mut() {
                     Some(last) if last.end == begin && upto - last.start <= PIECE_BYTES_MAX => {
-                        last.end = upto
+                        last.end = upto;
                     }
                     _ => pieces.push(begin..upto),
                 }

@@ -4,6 +4,7 @@ use super::*;
 use crate::ids::LogPath;
 use crate::prng::SplitMix64;
 
+mod limits;
 mod rewriting;
 
 const RUN: u32 = 0;
@@ -66,7 +67,7 @@ impl Feeder {
     /// Takes hints; returns the ranges of sequence numbers that they name.
     fn hints(&mut self, budget: &HintBudget) -> Vec<(i64, i64)> {
         self.take(What::Nothing);
-        let hints = self.map.hints(&log(), Vec::new(), 0, budget);
+        let hints = self.map.hints(&log(), Vec::new(), 0, (budget, None)).unwrap();
         let flat = hints.flatten().unwrap();
         let of = |s: &Segment| (s.first_seq_no.get(), s.last_seq_no.get());
         flat.segments.as_slice().iter().map(of).collect()
@@ -238,7 +239,7 @@ fn what_a_stored_set_leaves_out_is_left_out_too() {
     feeder.write(file, 0, 10); // 4
     let mut other = Feeder { map: feeder.map.clone(), ..feeder };
     other.take(What::Nothing); // 5
-    let stored = other.map.hints(&log(), Vec::new(), 0, &exact());
+    let stored = other.map.hints(&log(), Vec::new(), 0, (&exact(), None)).unwrap();
     let mut feeder = Feeder { map: feeder.map, next: 5, author: 1 };
     feeder.map.leave_out(&stored);
     assert_eq!(feeder.hints(&HintBudget::default()), [(1, 1), (3, 5)]);
@@ -258,7 +259,7 @@ fn behind_the_newest_live_file_no_segment_holds_the_creation_of_a_dead_file_with
         other.remove(dead); // 5
         other.take(What::Nothing); // 6
         other.take(What::Nothing); // 7
-        other.map.hints(&log(), Vec::new(), 0, &exact())
+        other.map.hints(&log(), Vec::new(), 0, (&exact(), None)).unwrap()
     });
     feeder.remove(dead); // 5
     feeder.take(What::Nothing); // 6
@@ -274,7 +275,7 @@ fn a_segment_never_spans_two_authors() {
     feeder.author = 2;
     feeder.write(file, 10, 10);
     feeder.take(What::Nothing);
-    let hints = feeder.map.hints(&log(), Vec::new(), 9, &HintBudget::default());
+    let hints = feeder.map.hints(&log(), Vec::new(), 9, (&HintBudget::default(), None)).unwrap();
     let authors: Vec<_> = hints.files[0].segments.iter().map(|segment| segment.author.get()).collect();
     assert_eq!(authors, [1, 2]);
     assert_eq!(hints.as_of.map(|as_of| (as_of.author.unwrap().get(), as_of.unix_nanos)), Some((2, 9)));
@@ -286,7 +287,7 @@ fn each_file_has_its_own_segment_and_those_of_neighbours_leave_no_gap() {
     let files: Vec<_> = (0..4).map(|_| feeder.create()).collect();
     feeder.write(files[1], 0, 10);
     feeder.take(What::Nothing);
-    let hints = feeder.map.hints(&log(), Vec::new(), 0, &HintBudget::default());
+    let hints = feeder.map.hints(&log(), Vec::new(), 0, (&HintBudget::default(), None)).unwrap();
     assert_eq!(hints.files.iter().map(|file| file.segments.len()).collect::<Vec<_>>(), [1; 4]);
     assert_eq!(hints.flatten().unwrap().segments.as_slice().len(), 1);
 }
@@ -321,7 +322,7 @@ fn positions_move_from_where_foreign_bytes_were_found() {
     feeder.map.shift(&log(), offset(300), 7);
     feeder.map.shift(&JournalName::new("acme/else").unwrap(), offset(0), 1_000);
     feeder.take(What::Nothing);
-    let hints = feeder.map.hints(&log(), Vec::new(), 0, &exact());
+    let hints = feeder.map.hints(&log(), Vec::new(), 0, (&exact(), None)).unwrap();
     let found: Vec<_> = feeder.map.locate(file, 0..20).map(|found| found.ops.start.get()).collect();
     assert_eq!(found, [200, 307]);
     assert_eq!(hints.files[0].segments[0].first_offset, offset(100));
@@ -401,7 +402,7 @@ fn the_largest_seq_no_does_not_overflow() {
     feeder.map.take(&log(), author(1), &change(What::Created));
     feeder.map.take(&log(), author(1), &change(What::Written { fnode, at: u64::MAX, len: 5, crc32c: None }));
     feeder.map.take(&log(), author(1), &change(What::Written { fnode, at: 0, len: u64::MAX, crc32c: None }));
-    assert_eq!(feeder.map.hints(&log(), Vec::new(), 0, &exact()).files.len(), 1);
+    assert_eq!(feeder.map.hints(&log(), Vec::new(), 0, (&exact(), None)).unwrap().files.len(), 1);
 }
 
 #[test]

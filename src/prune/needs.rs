@@ -19,6 +19,7 @@ pub(super) struct Needs {
     pub(super) log: JournalName,
     pub(super) as_of: Option<AsOf>,
     files: usize,
+    json_bytes: usize,
     /// By begin; they may overlap.
     ranges: Vec<Range>,
     /// For each range, the one with the greatest end among it and those before it.
@@ -99,6 +100,7 @@ impl Needs {
             log: own,
             as_of: hints.as_of,
             files: hints.files.len(),
+            json_bytes: hints.json_bytes(),
             ranges,
             longest: Vec::new(),
             reads_bytes: 0,
@@ -119,6 +121,7 @@ impl Needs {
             as_of: self.as_of,
             reaches: self.reaches,
             files: self.files,
+            json_bytes: self.json_bytes,
             needs_bytes: self.reads_bytes,
             pins_bytes: 0,
         }

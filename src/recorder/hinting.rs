@@ -15,6 +15,7 @@ use super::{Inner, PendingHints, Recorder};
 use crate::completion::completion;
 use crate::error::Result;
 use crate::fsm::Fsm;
+use crate::hint_store::too_large;
 use crate::hints::{FsmHints, Property};
 use crate::ids::LogPath;
 use crate::live::LiveMap;
@@ -35,6 +36,14 @@ impl Recorder {
     /// # Errors
     /// As all recording calls.
     pub fn take_hints(&self) -> Result<PendingHints> {
+        self.take_hints_within(None)
+    }
+
+    /// As [`Recorder::take_hints`], of at most `bytes_max` bytes of JSON.
+    ///
+    /// # Errors
+    /// `Invalid`, besides, where they would take more with the fewest segments that can be. They leave nothing out then.
+    pub(crate) fn take_hints_within(&self, bytes_max: Option<usize>) -> Result<PendingHints> {
         let settings = &self.inner.settings;
         let anchor = LogPath::from_bytes(ANCHOR_PATH);
         let mut reserved = self.reserve_ops(&[&anchor])?;
@@ -67,16 +76,27 @@ impl Recorder {
             let hints = match (&mut live, coarse) {
                 (Some(live), _) => {
                     tell(live, settings, feed);
-                    live.hints(&settings.log, properties, nanos, &settings.hint_budget)
+                    let hints =
+                        live.hints(&settings.log, properties, nanos, (&settings.hint_budget, bytes_max));
+                    hints.map_err(|bytes| (live.live_files(), bytes))
                 }
-                (None, coarse) => coarse.unwrap_or_default(),
+                (None, coarse) => {
+                    let hints = coarse.unwrap_or_default();
+                    match bytes_max.map(|bytes_max| (hints.json_bytes(), bytes_max)) {
+                        Some((bytes, bytes_max)) if bytes > bytes_max => Err((hints.files.len(), bytes)),
+                        _ => Ok(hints),
+                    }
+                }
             };
             (hints, shifted)
         });
         // Whoever is told by the journal may take hints.
         drop(live);
-        let (mut hints, shifted) = chosen.map_err(|refused| self.refused(refused))?;
+        let (hints, shifted) = chosen.map_err(|refused| self.refused(refused))?;
         self.inner.drive(self.inner.lock());
+        let mut hints = hints.map_err(|(files, bytes)| {
+            too_large(Some(&settings.log), files, bytes, bytes_max.unwrap_or(usize::MAX))
+        })?;
         if planted(Bug::EarlyHints) {
             let (completer, hinted) = completion();
             completer.resolve(Ok(hints));

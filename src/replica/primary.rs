@@ -48,9 +48,16 @@ pub struct PrimaryStatus {
     pub recorder: RecorderCounters,
     /// Hint sets that were published.
     pub hints_published: u64,
+    /// Bytes that the set published last takes as JSON, about 200 for each live file and each further range; 0 before the
+    /// first.
+    pub hints_bytes: u64,
+    /// The largest set that the hint store takes ([`HintStore::bytes_max`]); `None` for any. Raise an alarm at 80% of it:
+    /// past it no hints can be published, however few ranges they name, and a recovery reads more and more of the log.
+    pub hints_bytes_max: Option<u64>,
     /// Bytes of the log that were recorded since hints were published last.
     pub bytes_since_hints: u64,
-    /// Why hints could not be published the last time that was tried. It is tried again.
+    /// Why hints could not be published the last time that was tried. It is tried again. Of kind [`ErrorKind::Invalid`]
+    /// where they do not fit the store.
     pub hints_failure: Option<Error>,
     /// Snapshots that were stored.
     pub snapshots_stored: u64,
@@ -85,6 +92,8 @@ struct Publisher {
 struct Published {
     stop: bool,
     times: u64,
+    /// Bytes of JSON of the set that was published last.
+    bytes: u64,
     /// The set that was stored last is ours: there is none that knows more.
     alone: bool,
     /// Bytes that were recorded when hints were published last.
@@ -177,10 +186,11 @@ impl Primary {
         self.recorder().barrier()
     }
 
-    /// Publishes hints now.
+    /// Publishes hints now, in a form that fits the hint store.
     ///
     /// # Errors
-    /// The failure of the recorder; what the hint store says; `Unavailable` once `deadline` has passed.
+    /// The failure of the recorder; what the hint store says; `Invalid` where the live files are too many for it, with the
+    /// bytes that their hints would take; `Unavailable` once `deadline` has passed.
     pub fn publish_hints(&self, deadline: Deadline) -> Result<()> {
         self.publisher.publish(false, deadline)
     }
@@ -200,6 +210,8 @@ impl Primary {
         PrimaryStatus {
             recorder,
             hints_published: state.times,
+            hints_bytes: state.bytes,
+            hints_bytes_max: self.publisher.store.bytes_max().map(|bytes| bytes as u64),
             bytes_since_hints: recorder.bytes_recorded.saturating_sub(state.at_bytes),
             hints_failure: state.failure.clone(),
             snapshots_stored: state.snapshots,
@@ -294,8 +306,8 @@ impl Publisher {
             if snaps || (due && recorded > 0) {
                 last = now();
                 snapshot = if snaps { last } else { snapshot };
-                let published = self.publish(snaps, Deadline::after(self.options.store_max));
-                self.lock().failure = published.err();
+                // What failed is in the state.
+                drop(self.publish(snaps, Deadline::after(self.options.store_max)));
             }
             self.rewrite(&mut rewriter);
         }
@@ -337,13 +349,23 @@ impl Publisher {
                 .in_log(self.recorder.log())
                 .advise("set one with `Replica::snapshots`"));
         }
+        let published = self.try_publish(snapshots.filter(|_| snapshot), deadline);
+        self.lock().failure = published.as_ref().err().cloned();
+        published
+    }
+
+    /// As [`Publisher::publish`], to `snapshots` too.
+    fn try_publish(&self, snapshots: Option<&Arc<dyn HintStore>>, deadline: Deadline) -> Result<()> {
         // What others go by may leave out, and have pruned, more than what this replica has played. Once a set of ours is
         // stored, what it names stays.
         if !self.lock().alone {
             self.follow(&*self.store, deadline)?;
+            let snapshots = self.snapshots.as_ref().map(|snapshots| &snapshots.store);
             snapshots.map_or(Ok(()), |store| self.follow(&**store, deadline))?;
         }
-        let mut pending = self.recorder.take_hints()?;
+        let limits =
+            [Some(&self.store), snapshots].into_iter().flatten().filter_map(|store| store.bytes_max());
+        let mut pending = self.recorder.take_hints_within(limits.min())?;
         let bytes = self.recorder.counters().bytes_recorded;
         // Hints are only known once the operation that anchors them is on its way and durable.
         self.recorder.barrier()?.wait(deadline)?;
@@ -359,10 +381,10 @@ impl Publisher {
         state.alone = stored.is_ok();
         stored?;
         state.times += 1;
+        state.bytes = hints.json_bytes() as u64;
         state.at_bytes = bytes;
-        state.failure = None;
         drop(state);
-        if let Some(store) = snapshots.filter(|_| snapshot) {
+        if let Some(store) = snapshots {
             store.store(&hints, deadline)?;
             let mut state = self.lock();
             state.snapshots += 1;

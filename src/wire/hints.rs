@@ -47,6 +47,21 @@ impl FsmHints {
 
     /// Encodes the hints as the JSON that the reference keeps in Etcd.
     pub fn encode_json(&self) -> Vec<u8> {
+        self.put_json(64 + 192 * self.files.len(), |_| {})
+    }
+
+    /// Returns the length of [`FsmHints::encode_json`], of which it holds little at a time.
+    pub fn json_bytes(&self) -> usize {
+        let mut bytes = 0;
+        let rest = self.put_json(512, |out| {
+            bytes += out.len();
+            out.clear();
+        });
+        bytes + rest.len()
+    }
+
+    /// Encodes the hints in JSON; after each file `look` may take what is there.
+    fn put_json(&self, capacity: usize, mut look: impl FnMut(&mut Vec<u8>)) -> Vec<u8> {
         let mut raw = frame_to_raw(self);
         for text in raw.properties.iter_mut().flat_map(|property| [&mut property.path, &mut property.content])
         {
@@ -55,12 +70,13 @@ impl FsmHints {
             }
         }
         let mut digest = Digest::begin(&raw.log);
-        let mut encoder = json::Encoder::begin(&raw.log, self.files.len());
+        let mut encoder = json::Encoder::begin(&raw.log, capacity);
         let mut file = RawFile::default();
         for hinted in &self.files {
             file_to_raw(hinted, self, &mut file);
             digest.file(&file);
             encoder.file(&file);
+            look(encoder.written());
         }
         raw.crc32c = raw.as_of.is_some().then(|| digest.end(&raw));
         encoder.end(&raw)

@@ -28,9 +28,9 @@ pub(super) struct Encoder {
 }
 
 impl Encoder {
-    /// Begins hints of `log` that have so many files.
-    pub(super) fn begin(log: &str, files: usize) -> Self {
-        let mut out = Vec::with_capacity(64 + 192 * files);
+    /// Begins hints of `log`, with room for so many bytes.
+    pub(super) fn begin(log: &str, capacity: usize) -> Self {
+        let mut out = Vec::with_capacity(capacity);
         let mut object = ObjectWriter::begin(&mut out);
         object.string("log", log.as_bytes());
         object.key("live_nodes");
@@ -42,6 +42,11 @@ impl Encoder {
         self.out.push(if self.has_files { b',' } else { b'[' });
         self.has_files = true;
         put_file(file, &mut self.out);
+    }
+
+    /// Returns what was written so far, as far as nobody took it.
+    pub(super) const fn written(&mut self) -> &mut Vec<u8> {
+        &mut self.out
     }
 
     /// Adds what comes behind the files: all of `hints` but the log and the files.

@@ -3,7 +3,7 @@
 use std::sync::{Arc, Mutex};
 
 use recoverylog::hint_store::conformance::{Place, run};
-use recoverylog::hint_store::{Candidate, HintStore, refuse_older, sort_candidates};
+use recoverylog::hint_store::{Candidate, HintStore, refuse_larger, refuse_older, sort_candidates};
 use recoverylog::{Deadline, Error, ErrorKind, FsmHints, JournalName, Result};
 
 use super::assert_names;
@@ -22,7 +22,13 @@ enum Flaw {
     TellsNoKind,
     LosesARace,
     FailsAfterTheDeadline,
+    TakesTooMuch,
+    TellsNoSize,
+    KeepsWhatItRefuses,
 }
+
+/// The limit of those stores that have one.
+const BYTES_MAX: usize = 50_000;
 
 /// Hints in memory. Clones are the same store.
 #[derive(Clone, Debug)]
@@ -82,8 +88,23 @@ impl HintStore for Broken {
             }
             _ => {}
         }
-        sets.push(hints);
-        Ok(())
+        let refused = refuse_larger(&hints, BYTES_MAX);
+        match self.1 {
+            Flaw::TellsNoSize if refused.is_err() => Err(Error::new(ErrorKind::Invalid, "too large")),
+            Flaw::KeepsWhatItRefuses => {
+                sets.push(hints);
+                refused
+            }
+            _ => {
+                sets.push(hints);
+                Ok(())
+            }
+        }
+    }
+
+    fn bytes_max(&self) -> Option<usize> {
+        matches!(self.1, Flaw::TakesTooMuch | Flaw::TellsNoSize | Flaw::KeepsWhatItRefuses)
+            .then_some(BYTES_MAX)
     }
 }
 
@@ -92,6 +113,13 @@ fn place(flaw: Flaw) -> Place {
     let again = store.clone();
     Place::empty(Arc::new(store)).reopened_by(move || Arc::new(again.clone()))
 }
+
+/// The cases about sets that are larger than the limit.
+const LARGE: &[&str] = &[
+    "properties_of_any_bytes_come_back",
+    "many_files_come_back",
+    "a_set_as_large_as_may_be_comes_back_and_a_larger_one_is_refused",
+];
 
 #[test]
 fn a_broken_hint_store_fails_by_the_promise_that_it_breaks() {
@@ -110,6 +138,9 @@ fn a_broken_hint_store_fails_by_the_promise_that_it_breaks() {
         (Flaw::TellsNoKind, &["a_set_that_is_older_than_a_stored_one_is_refused"]),
         (Flaw::LosesARace, &["of_two_storers_at_once_nothing_acknowledged_is_lost"]),
         (Flaw::FailsAfterTheDeadline, &["a_passed_deadline_is_answered_at_once"]),
+        (Flaw::TakesTooMuch, LARGE),
+        (Flaw::TellsNoSize, LARGE),
+        (Flaw::KeepsWhatItRefuses, LARGE),
     ] {
         assert_names(&flaw, run(&|| place(flaw)), expected);
     }

@@ -118,6 +118,8 @@ pub(crate) struct SetObject {
     seq_no: Option<i64>,
     unix_nanos: Option<i64>,
     files: usize,
+    /// Its length as JSON.
+    json_bytes: usize,
     needs_bytes: u64,
     pins_bytes: u64,
 }
@@ -140,6 +142,7 @@ impl From<&SetNeeds> for SetObject {
             seq_no: set.as_of.map(|as_of| as_of.seq_no.get()),
             unix_nanos: set.as_of.map(|as_of| as_of.unix_nanos),
             files: set.files,
+            json_bytes: set.json_bytes,
             needs_bytes: set.needs_bytes,
             pins_bytes: set.pins_bytes,
         }
@@ -215,7 +218,8 @@ impl Status {
         }
         for set in &self.sets {
             let at = set.unix_nanos.map_or_else(String::new, |nanos| format!(" ({})", utc(nanos)));
-            let needs = format!("needs {}, and alone {}", bytes(set.needs_bytes), bytes(set.pins_bytes));
+            let (json, needs) = (bytes(set.json_bytes as u64), bytes(set.needs_bytes));
+            let needs = format!("of {json}, needs {needs}, and alone {}", bytes(set.pins_bytes));
             let of = if set.log == self.log { String::new() } else { format!(" of {}", set.log) };
             output
                 .line(format_args!("{} set {}: offset {}{of}{at}, {needs}", set.kind, set.set, set.offset))?;

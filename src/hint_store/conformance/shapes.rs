@@ -6,8 +6,9 @@
 
 use bytes::Bytes;
 
-use super::{Cases, Place, name, set, store, stored};
-use crate::conformance::{OrFail, Outcome};
+use super::{Cases, Place, name, set, soon, store, stored};
+use crate::conformance::{OrFail, Outcome, fail};
+use crate::error::ErrorKind;
 use crate::hints::{AsOf, FsmHints, HintedFile, Property};
 use crate::ids::{Author, Checksum, Fnode, JournalName, LogPath, Offset, SeqNo};
 use crate::segment::Segment;
@@ -20,13 +21,29 @@ pub(super) const CASES: Cases = &[
     ("segments_of_several_logs_and_authors_come_back", segments_of_several_logs_come_back),
     ("properties_of_any_bytes_come_back", properties_of_any_bytes_come_back),
     ("many_files_come_back", many_files_come_back),
+    ("a_set_as_large_as_may_be_comes_back_and_a_larger_one_is_refused", the_limit_is_kept),
 ];
 
-/// Stores a set, and checks that it is what the store then names first.
+/// Stores a set, and checks that it is what the store then names first; or that it is refused, where it is too large.
 #[track_caller]
 fn comes_back(place: &Place, hints: &FsmHints) {
     hints.flatten().or_fail("hints that can be played");
     let log = hints.log.as_ref().or_fail("a log");
+    if let Some(bytes_max) = place.store.bytes_max().filter(|bytes_max| hints.json_bytes() > *bytes_max) {
+        let before = stored(&*place.store, log);
+        let told = match place.store.store(hints, soon()) {
+            Ok(()) => {
+                fail(format_args!("{} bytes were taken, at most {bytes_max} may be", hints.json_bytes()))
+            }
+            Err(error) => error,
+        };
+        assert_eq!(told.kind(), ErrorKind::Invalid, "{told}");
+        for size in [bytes_max, hints.json_bytes()] {
+            assert!(told.to_string().contains(&size.to_string()), "it names the {size} bytes: {told}");
+        }
+        assert!(stored(&*place.store, log) == before, "what was refused has left something: {told}");
+        return;
+    }
     store(&*place.store, hints);
     let found = stored(&*place.store, log);
     assert!(found.first() == Some(hints), "stored {hints:?}\nfound {:?}", found.first());
@@ -141,5 +158,31 @@ fn many_files_come_back(place: &Place) -> Outcome {
         |index: i64| file(vec![segment(1, 1 + index * 3, 2 + index * 3, 100 * index.unsigned_abs(), None)]);
     let files = (0..20_000).map(one).collect();
     comes_back(place, &FsmHints { files, ..set(&name("conformance/many"), 60_000, 1) });
+    Outcome::Held
+}
+
+/// A set of exactly so many bytes, where that is enough for one.
+fn set_of_bytes(log: &JournalName, bytes: usize) -> FsmHints {
+    let of_len = |len: usize| {
+        let content = Bytes::from(vec![b'x'; len]);
+        let properties = vec![Property { path: LogPath::from_bytes(b"/padding"), content }];
+        // Without a point of history it has no digest, whose length differs.
+        FsmHints { properties, ..FsmHints::empty(log.clone()) }
+    };
+    // An empty value is left out, with its key.
+    let least = of_len(1).json_bytes();
+    of_len(
+        (bytes + 1).checked_sub(least).filter(|len| *len > 0).or_fail("a limit that leaves room for a set"),
+    )
+}
+
+fn the_limit_is_kept(place: &Place) -> Outcome {
+    // Without a limit, more than Etcd takes.
+    let bytes_max = place.store.bytes_max().unwrap_or(4 << 20);
+    for (index, bytes) in [bytes_max - 1, bytes_max, bytes_max + 1].into_iter().enumerate() {
+        let hints = set_of_bytes(&name(&format!("conformance/limit{index}")), bytes);
+        assert_eq!(hints.json_bytes(), bytes, "the suite itself");
+        comes_back(place, &hints);
+    }
     Outcome::Held
 }

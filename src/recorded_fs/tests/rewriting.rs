@@ -160,11 +160,11 @@ fn a_file_that_cannot_be_read_is_told_once_and_leaves_the_log_as_it_was() {
     assert_eq!(bed.fs.recorder().failure().map(|error| error.to_string()), None);
 }
 
+/// Makes a file of a name.
+type Make<'a> = &'a dyn Fn(&Bed, &str) -> Arc<RecordedFile>;
+
 /// Damages a file of two that are worth rewriting; returns what is told of it.
-fn damaged(
-    make: impl Fn(&Bed, &str) -> Arc<RecordedFile>,
-    damage: impl FnOnce(&dyn File) -> io::Result<()>,
-) -> Error {
+fn damaged(make: Make<'_>, damage: impl FnOnce(&dyn File) -> io::Result<()>) -> Error {
     let bed = Bed::new();
     let files = ["bad", "good"].map(|name| make(&bed, name));
     for file in &files {
@@ -211,7 +211,6 @@ fn what_the_local_disk_has_damaged_does_not_take_the_place_of_what_was_recorded(
         }
         file
     };
-    type Make<'a> = &'a dyn Fn(&Bed, &str) -> Arc<RecordedFile>;
     for (make, begin) in [(&small as Make<'_>, 1_100), (&large, 1_500)] {
         let error = damaged(make, |file| file.write_all_at(&[9], begin + 1));
         let told = error.to_string();

@@ -117,3 +117,51 @@ fn a_snapshot_that_comes_late_is_left_out_from_once_what_it_leaves_out_is_gone()
     assert!(!named(&world).contains(&left_out), "{:?}", named(&world));
     drop(shard.standby(Path::new("/three")).unwrap().promote(author(3), soon()).unwrap());
 }
+
+#[test]
+fn hints_fit_a_store_that_limits_them_as_long_as_that_can_be_and_then_it_is_told() {
+    const BYTES_MAX: usize = 64 << 10;
+    let world = World { hints: Arc::new(MemoryHints::new().bytes_max(BYTES_MAX)), ..World::new() };
+    let standby = world.shard().options(exact()).standby(Path::new("/one")).unwrap();
+    let one = standby.promote(author(1), soon()).unwrap();
+    assert_eq!((one.status().hints_bytes, one.status().hints_bytes_max), (0, Some(BYTES_MAX as u64)));
+    write(&one, "pages", b"");
+    let scatter = || {
+        (0..800).for_each(|number| page(&one, number));
+        (0..800).step_by(2).for_each(|number| page(&one, number));
+    };
+    scatter();
+    for round in 0..8 {
+        (0..20).for_each(|file| write(&one, &format!("file-{round}-{file}"), b"content"));
+        scatter();
+        one.publish_hints(soon()).unwrap();
+        let status = one.status();
+        assert!((10_000..=BYTES_MAX as u64).contains(&status.hints_bytes), "{status:?}");
+        let best = world.hints.candidates(&log(), soon()).unwrap().swap_remove(0).hints.unwrap();
+        assert_eq!(best.encode_json().len() as u64, status.hints_bytes);
+    }
+    // More files than fit with one segment each.
+    let more = |call: &dyn Fn(&str)| (0..200).for_each(|file| call(&format!("more-{file}")));
+    more(&|name| write(&one, name, b"more"));
+    let (before, status) = (named(&world), one.status());
+    let error = one.publish_hints(soon()).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Invalid, "{error}");
+    let told = error.to_string();
+    assert!(told.contains("the hints of 361 live files do not fit"), "{told}");
+    assert!(
+        told.contains(&format!("at most {BYTES_MAX} bytes")) && told.contains("DirectoryHints"),
+        "{told}"
+    );
+    assert_eq!(one.status().hints_failure.map(|error| error.to_string()), Some(told));
+    assert_eq!(one.status().hints_bytes, status.hints_bytes);
+    assert_eq!(named(&world), before, "what was stored is still the best");
+    more(&|name| one.fs().remove_file(&one.directory().join(name)).unwrap());
+    one.publish_hints(soon()).unwrap();
+    assert!(one.status().hints_failure.is_none());
+    one.close(soon()).unwrap();
+    drop(world.primary("/two", 2));
+    for name in ["pages", "file-0-0", "file-7-19"] {
+        let (one, two) = (world.content(&format!("/one/{name}")), world.content(&format!("/two/{name}")));
+        assert!(one == two && !one.is_empty(), "{name}");
+    }
+}
