@@ -42,14 +42,15 @@ fn try_draw(path: &Path, load: &Load, samples: &[Sample]) -> Result<(), Box<dyn 
         .bold_line_style(RGBColor(205, 205, 205))
         .draw()?;
 
+    // What is kept is drawn wider, and first: it shows beside what is read where both are the same.
     let lines = [
-        ("log kept, by the reference's rule", 3, RGBColor(230, 120, 0)),
-        ("read by a recovery, by the reference's rule", 2, RGBColor(170, 40, 30)),
-        ("log kept", 1, RGBColor(60, 150, 220)),
-        ("read by a recovery", 0, RGBColor(0, 70, 140)),
+        ("log kept, by the rule of the reference", 3, RGBColor(250, 180, 90), 7),
+        ("read by a recovery, by that rule", 2, RGBColor(170, 40, 30), 2),
+        ("log kept", 1, RGBColor(120, 190, 245), 7),
+        ("read by a recovery", 0, RGBColor(0, 70, 140), 2),
     ];
-    for (name, which, colour) in lines {
-        let style = colour.stroke_width(2);
+    for (name, which, colour, width) in lines {
+        let style = colour.stroke_width(width);
         let points = samples.iter().map(|sample| (sample.overwritten, sample.ratios()[which]));
         chart
             .draw_series(LineSeries::new(points, style))?
@@ -58,7 +59,7 @@ fn try_draw(path: &Path, load: &Load, samples: &[Sample]) -> Result<(), Box<dyn 
     }
     chart
         .configure_series_labels()
-        .position(SeriesLabelPosition::UpperLeft)
+        .position(SeriesLabelPosition::MiddleRight)
         .legend_area_size(32)
         .background_style(WHITE)
         .border_style(RGBColor(205, 205, 205))
