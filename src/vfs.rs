@@ -79,6 +79,8 @@ pub struct Metadata {
     pub links: u64,
     /// Time of the last change of content, in seconds since the Unix epoch.
     pub modified_unix_secs: i64,
+    /// Nanoseconds of that second.
+    pub modified_nanos: u32,
 }
 
 /// One name in a directory.

@@ -62,7 +62,8 @@ pub(super) fn image(tree: &Tree, plan: CrashPlan, image: &mut Tree) {
                     let copy = copies.entry(node.inode).or_insert_with(|| {
                         let content = surviving_content(node.settled().versions(), plan, &mut random);
                         let space = Arc::clone(&image.space);
-                        Arc::new(Node::restored(node.inode, node.target.clone(), space, content))
+                        let copy = Node::restored(node.inode, node.target.clone(), space, content);
+                        Arc::new(copy.modified_as(node))
                     });
                     image.restore(directory, name, Entry::Node(Arc::clone(copy)));
                 }

@@ -22,6 +22,9 @@ use crate::vfs::{FileKind, LockMode, Metadata};
 /// Words in a page.
 const PAGE_WORDS: usize = PAGE as usize / 8;
 
+/// Nanoseconds in a second.
+const NANOS: i64 = 1_000_000_000;
+
 /// The largest length of a file, as of most systems.
 const LEN_MAX: u64 = i64::MAX as u64;
 
@@ -44,7 +47,7 @@ pub(super) struct State {
     links: u64,
     handles: u64,
     locks: Vec<(u64, LockMode)>,
-    modified_unix_secs: i64,
+    modified_unix_nanos: i64,
     /// Pages taken from the common space.
     pages: u64,
 }
@@ -57,7 +60,7 @@ impl fmt::Debug for Node {
 
 impl Node {
     pub(super) fn new(inode: u64, target: Option<PathBuf>, space: Arc<Space>) -> Self {
-        let state = State { modified_unix_secs: now(), ..State::default() };
+        let state = State { modified_unix_nanos: now(), ..State::default() };
         Self { inode, target, space, state: Mutex::new(state), woken: Condvar::new() }
     }
 
@@ -69,6 +72,13 @@ impl Node {
         state.versions = Versions::durable_from(content);
         drop(state);
         node
+    }
+
+    /// Takes over when `other` was modified.
+    pub(super) fn modified_as(self, other: &Self) -> Self {
+        let modified = other.lock().modified_unix_nanos;
+        self.lock().modified_unix_nanos = modified;
+        self
     }
 
     pub(super) fn lock(&self) -> MutexGuard<'_, State> {
@@ -95,7 +105,8 @@ impl Node {
             inode: self.inode,
             device: super::DEVICE,
             links: state.links,
-            modified_unix_secs: state.modified_unix_secs,
+            modified_unix_secs: state.modified_unix_nanos.div_euclid(NANOS),
+            modified_nanos: state.modified_unix_nanos.rem_euclid(NANOS) as u32,
         }
     }
 
@@ -270,14 +281,14 @@ impl State {
     fn write(&mut self, bytes: &[u8], offset: u64) {
         let before = self.content().len();
         self.versions.write(bytes, offset);
-        self.modified_unix_secs = now();
+        self.modified_unix_nanos = now();
         self.push(before.min(offset)..offset + bytes.len() as u64);
     }
 
     fn set_len(&mut self, len: u64) {
         let before = self.content().len();
         self.versions.set_len(len);
-        self.modified_unix_secs = now();
+        self.modified_unix_nanos = now();
         self.push(before.min(len)..before.max(len));
     }
 
@@ -318,5 +329,5 @@ impl State {
 }
 
 fn now() -> i64 {
-    SystemClock.unix_nanos() / 1_000_000_000
+    SystemClock.unix_nanos()
 }

@@ -217,6 +217,7 @@ impl Tree {
                     device: super::DEVICE,
                     links: 2 + subdirectories.count() as u64,
                     modified_unix_secs: 0,
+                    modified_nanos: 0,
                 })
             }
         }

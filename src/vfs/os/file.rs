@@ -195,5 +195,6 @@ pub(super) fn metadata_of(stat: &fs::Stat) -> Metadata {
         device: number(stat.st_dev),
         links: number(stat.st_nlink),
         modified_unix_secs: number(stat.st_mtime),
+        modified_nanos: number(stat.st_mtime_nsec),
     }
 }
