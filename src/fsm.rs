@@ -9,6 +9,7 @@
 
 mod branches;
 mod nodes;
+mod saved;
 
 use std::collections::{BTreeMap, VecDeque};
 use std::fmt;
@@ -18,6 +19,7 @@ use bytes::Bytes;
 pub(crate) use self::branches::{Branches, End};
 pub use self::nodes::Node;
 use self::nodes::Nodes;
+pub(crate) use self::saved::{SavedFsm, Unrelated};
 use crate::hints::{AsOf, FsmHints, HintedFile, HintsError, Property};
 use crate::ids::{Author, Checksum, Fnode, JournalName, LogPath, Offset, SeqNo};
 use crate::live::{Change, LiveMap, What};

@@ -10,10 +10,11 @@
 mod choose;
 mod extents;
 mod rewrite;
+mod saved;
 #[cfg(test)]
 mod tests;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
 
 pub use self::choose::HintBudget;
@@ -22,6 +23,7 @@ use self::extents::{Extent, Extents};
 pub(crate) use self::rewrite::{
     Chosen, EXTENT_BYTES_MAX, Held, PIECE_BYTES_MAX, Part, Rules, WHOLE_BYTES_MAX,
 };
+pub(crate) use self::saved::SavedLive;
 use crate::hints::{AsOf, FsmHints, HintedFile, Property};
 use crate::ids::{Author, Checksum, Fnode, JournalName, LogPath, Offset, SeqNo};
 use crate::planted::{Bug, planted};
@@ -132,6 +134,18 @@ pub struct Located {
     pub crc32c: Option<u32>,
 }
 
+/// The operation that was accepted last, and where it is.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub(crate) struct LastOp {
+    pub(crate) author: Author,
+    pub(crate) log: JournalName,
+    pub(crate) seq_no: SeqNo,
+    pub(crate) begin: Offset,
+    pub(crate) end: Offset,
+    pub(crate) before: Checksum,
+    pub(crate) after: Checksum,
+}
+
 impl Default for LiveMap {
     fn default() -> Self {
         Self {
@@ -179,6 +193,40 @@ impl LiveMap {
     /// Returns the number of extents that are held in memory.
     pub fn extents(&self) -> usize {
         self.files.values().map(|file| file.extents.len()).sum()
+    }
+
+    /// Returns the operation that was accepted last.
+    pub(crate) fn last_op(&self) -> Option<LastOp> {
+        let last = self.last?;
+        let run = self.runs.get(last.run as usize)?;
+        Some(LastOp {
+            author: run.author,
+            log: run.log.clone(),
+            seq_no: SeqNo::new(last.seq_no),
+            begin: offset(last.begin),
+            end: offset(last.end),
+            before: Checksum::new(last.before),
+            after: Checksum::new(last.after),
+        })
+    }
+
+    /// Returns the logs of the history, each as often as another one came before it.
+    pub(crate) fn logs(&self) -> impl Iterator<Item = &JournalName> {
+        self.runs.iter().map(|run| &run.log)
+    }
+
+    /// Forgets every file but `fnodes`, and the properties: hints of what is left lead to these files.
+    pub(crate) fn keep_only(&mut self, fnodes: &BTreeSet<Fnode>) {
+        self.files.retain(|fnode, _| fnodes.contains(fnode));
+        self.properties.clear();
+        self.cuts.clear();
+    }
+
+    /// Takes the file `fnode`, which has `links` links, for dead: it ended with an operation that is not going to be read.
+    pub(crate) fn lose(&mut self, fnode: Fnode, links: u32) {
+        if self.files.remove(&fnode).is_some() {
+            self.strays.insert(fnode, links);
+        }
     }
 
     /// Takes an accepted operation of `author` in `log`.

@@ -85,6 +85,17 @@ impl Extent {
         if self.run & IS_CUT == 0 { self.crc32c() } else { None }
     }
 
+    /// Returns what [`Extent::with_flagged`] takes.
+    pub(super) const fn flagged(&self) -> (u32, u32) {
+        (self.digest, self.run)
+    }
+
+    /// Sets the digest, and the run with its flags, to what another extent has.
+    pub(super) const fn with_flagged(mut self, digest: u32, run: u32) -> Self {
+        (self.digest, self.run) = (digest, run);
+        self
+    }
+
     /// Moves what lies at or past `from` in the log by `bytes`.
     pub(super) fn shift(&mut self, from: u64, bytes: u64) {
         if self.begin >= from {

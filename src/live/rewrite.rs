@@ -93,7 +93,7 @@ impl LiveMap {
     /// Chooses what to write again, the best first.
     pub(crate) fn choose_rewrites(&self, rules: &Rules<'_>) -> Vec<Chosen> {
         let Some(last) = self.last else { return Vec::new() };
-        let windows = Windows { bytes: rules.window_bytes.max(1), logs: self.logs() };
+        let windows = Windows { bytes: rules.window_bytes.max(1), logs: self.log_numbers() };
         let survey = self.survey(rules, &windows);
         let ranks = survey.choose(rules);
         if ranks.is_empty() {
@@ -209,7 +209,7 @@ impl LiveMap {
     }
 
     /// Returns, for each run, the number of its log.
-    fn logs(&self) -> Vec<u32> {
+    fn log_numbers(&self) -> Vec<u32> {
         let mut seen: Vec<&JournalName> = Vec::new();
         let number = |log| {
             if seen.last() != Some(&log) {
