@@ -9,9 +9,12 @@
 mod bound;
 mod handoff;
 mod judge;
+mod kept;
 mod plan;
 mod prefetch;
 mod reader;
+mod report;
+mod resume;
 mod staging;
 mod tail;
 #[cfg(test)]
@@ -32,10 +35,14 @@ use self::bound::{Reached, Search};
 use self::handoff::Pause;
 pub use self::handoff::{Follower, POLL_EVERY, Position, Tail};
 use self::judge::Judge;
+pub(crate) use self::kept::keep_closed;
 pub(crate) use self::plan::check_stored;
 pub use self::plan::{Plan, PlanRange};
 use self::prefetch::Prefetch;
 use self::reader::{Leftover, OpReader, Step};
+pub use self::report::{Counts, Progress, Warning};
+pub use self::resume::Resumed;
+use self::resume::{Start, is_of_content};
 use self::staging::Staging;
 pub use self::staging::is_incomplete;
 pub use self::verify::Verify;
@@ -48,7 +55,6 @@ use crate::ids::{Fnode, JournalName, Offset, SeqNo};
 use crate::journal::{Journal, Journals, random_author};
 use crate::op::{OpBody, RecordedOp};
 use crate::vfs::FileSystem;
-use crate::wire::HEADER_BYTES;
 
 /// How to play.
 #[derive(Clone)]
@@ -63,6 +69,10 @@ pub struct PlayOptions {
     pub verify: Verify,
     /// Make the directory durable before it is handed over. A primary needs no durable directory: the log is.
     pub sync: bool,
+    /// Keep a state file in the directory's folder `.recoverylog`, and go on from one that is there by the operations that
+    /// the directory lacks (default false). See [`Played::resumed`]. Where the machine may be started anew in between,
+    /// that needs [`PlayOptions::sync`]. A play that ends at a point of the past does neither.
+    pub resume: bool,
     /// Called now and then with what was done so far.
     pub progress: Option<ProgressCallback>,
 }
@@ -78,6 +88,7 @@ impl Default for PlayOptions {
             fsm: FsmOptions::default(),
             verify: Verify::AsRead,
             sync: true,
+            resume: false,
             progress: None,
         }
     }
@@ -91,121 +102,8 @@ impl fmt::Debug for PlayOptions {
             .field("fsm", &self.fsm)
             .field("verify", &self.verify)
             .field("sync", &self.sync)
+            .field("resume", &self.resume)
             .finish_non_exhaustive()
-    }
-}
-
-/// How far a player has come.
-#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
-#[non_exhaustive]
-pub struct Progress {
-    /// Fragments are being checked ([`Verify::Full`]), and the bytes are theirs; the play comes after that.
-    pub verifying: bool,
-    /// Bytes of the plan.
-    pub planned_bytes: u64,
-    /// Bytes of the plan that were read or stepped over.
-    pub done_bytes: u64,
-    /// What was found so far.
-    pub counts: Counts,
-}
-
-/// What a player found.
-#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
-#[non_exhaustive]
-pub struct Counts {
-    /// Operations that were applied.
-    pub applied_ops: u64,
-    /// Operations of the history that concern files which are dead by the hints.
-    pub untracked_ops: u64,
-    /// Operations of dead branches, and duplicates.
-    pub rejected_ops: u64,
-    /// Frames that hold no operation.
-    pub undecodable_frames: u64,
-    /// Bytes that are no part of a frame.
-    pub junk_bytes: u64,
-    /// Payload bytes that were written to staged files.
-    pub written_bytes: u64,
-}
-
-/// What a player passed over, and a person may want to know.
-#[derive(Clone, Debug, Eq, PartialEq)]
-#[non_exhaustive]
-pub enum Warning {
-    /// The log ends with bytes that are no operation.
-    JunkAtTail {
-        /// The log.
-        log: JournalName,
-        /// Where they begin.
-        offset: Offset,
-        /// How many there are.
-        bytes: u64,
-    },
-    /// The log ends within an operation: what is appended next would be taken for the rest of it.
-    TornAtTail {
-        /// The log.
-        log: JournalName,
-        /// Where the operation begins.
-        offset: Offset,
-        /// How many of its bytes are there.
-        present: u64,
-        /// How many it promises; `None` where its header is cut.
-        promised: Option<u64>,
-    },
-    /// A payload is not what was written; the file is dead by now.
-    DamagedDeadPayload {
-        /// The log.
-        log: JournalName,
-        /// Where the payload begins.
-        offset: Offset,
-        /// The operation.
-        seq_no: SeqNo,
-        /// The file.
-        fnode: Fnode,
-    },
-    /// An operation lies ahead of the history, and continues nothing that was read. It is of a writer who lost its
-    /// role in a part of the log that the hints leave out, or bytes before it are missing. A play by older hints, or
-    /// by none, can tell.
-    Unconnected {
-        /// The log.
-        log: JournalName,
-        /// Where the operation begins.
-        offset: Offset,
-        /// The operation.
-        seq_no: SeqNo,
-    },
-}
-
-impl fmt::Display for Warning {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::JunkAtTail { log, offset, bytes } => {
-                let end = offset.saturating_add(*bytes);
-                write!(f, "log {log} ends with bytes [{offset}, {end}) that are no operation")
-            }
-            Self::TornAtTail { log, offset, present, promised: Some(promised) } => {
-                write!(
-                    f,
-                    "log {log} ends within an operation at offset {offset}: {present} of {promised} bytes"
-                )
-            }
-            Self::TornAtTail { log, offset, present, promised: None } => {
-                write!(
-                    f,
-                    "log {log} ends within a frame header at offset {offset}: {present} of {HEADER_BYTES} bytes"
-                )
-            }
-            Self::DamagedDeadPayload { log, offset, seq_no, fnode } => {
-                write!(f, "log {log}, offset {offset}: payload of seq-no {seq_no} is damaged; ")?;
-                write!(f, "its file {fnode} is dead, so nothing is lost")
-            }
-            Self::Unconnected { log, offset, seq_no } => {
-                write!(
-                    f,
-                    "log {log}, offset {offset}: seq-no {seq_no} lies ahead and continues nothing that was "
-                )?;
-                write!(f, "read; a play without hints can tell whether operations before it are missing")
-            }
-        }
     }
 }
 
@@ -225,6 +123,8 @@ pub struct Played {
     pub counts: Counts,
     /// What was passed over.
     pub warnings: Vec<Warning>,
+    /// What was gone on from; `None` where the directory was played from nothing.
+    pub resumed: Option<Resumed>,
 }
 
 /// Rebuilds a directory out of a log.
@@ -238,6 +138,7 @@ pub struct Player {
     plan: Plan,
     /// Where the play ends, where that is not the head.
     reached: Option<Reached>,
+    start: Start,
     stop: Arc<AtomicBool>,
 }
 
@@ -255,8 +156,11 @@ impl Player {
         target: &Path,
         options: PlayOptions,
     ) -> Result<Self> {
-        let player = Self::open(journals, hints, fs, target, options)?;
-        player.plan.check_stored(&player.journals, player.options.step_deadline)?;
+        let mut player = Self::open(journals, hints, fs, target, options)?;
+        player.start = Start::of(journals, hints, (&*player.fs, target), &player.options)?;
+        if !matches!(player.start, Start::From(_)) {
+            player.plan.check_stored(&player.journals, player.options.step_deadline)?;
+        }
         Ok(player)
     }
 
@@ -334,9 +238,10 @@ impl Player {
             heads.insert(log.clone(), journal.head(Deadline::after(options.step_deadline))?.offset);
             opened.insert(log, journal);
         }
-        let plan = Plan::new(&fsm, &heads)?;
+        let plan = Plan::new(&fsm, &heads, Offset::ZERO)?;
         let (target, stop) = (target.to_owned(), Arc::default());
-        Ok(Self { options, fs, target, journals: opened, fsm, plan, reached: None, stop })
+        let start = Start::Plain;
+        Ok(Self { options, fs, target, journals: opened, fsm, plan, reached: None, start, stop })
     }
 
     /// Ends the play at `bound`, which is looked for behind what `hints`, by which this player was made, describe, and
@@ -360,9 +265,30 @@ impl Player {
         Ok(self)
     }
 
-    /// Returns what will be read.
-    pub const fn plan(&self) -> &Plan {
-        &self.plan
+    /// Returns what will be read; where a directory is gone on from, but for what has to be built again of it.
+    pub fn plan(&self) -> &Plan {
+        match &self.start {
+            Start::From(resumption) => &resumption.plan,
+            Start::Plain | Start::Anew { .. } => &self.plan,
+        }
+    }
+
+    /// Plays, and does `work` then: from where the directory is, or else from nothing.
+    fn play<T>(mut self, work: impl Fn(Play) -> Result<T>) -> Result<T> {
+        if let Start::From(_) = self.start
+            && let Start::From(resumption) = std::mem::replace(&mut self.start, Start::Plain)
+        {
+            match Play::resume(&self, *resumption).and_then(&work) {
+                Err(error) if is_of_content(&error) => {
+                    // What the state is worth was seen: only its names count now.
+                    let kept = kept::look(&*self.fs, &self.target)?.map(Box::new);
+                    self.start = Start::Anew { kept, why: Some(error) };
+                    self.plan.check_stored(&self.journals, self.options.step_deadline)?;
+                }
+                done => return done,
+            }
+        }
+        work(Play::begin(self)?)
     }
 
     /// Returns where the play ends, where that was asked for.
@@ -383,14 +309,13 @@ impl Player {
     /// # Errors
     /// `Invalid` where the target is not empty. Otherwise see [`ErrorKind`]; what was built is removed.
     pub fn restore(self) -> Result<Played> {
-        let mut play = Play::begin(self)?;
-        match play.backfill().and_then(|()| play.complete()) {
+        self.play(|mut play| match play.backfill().and_then(|()| play.complete(true)) {
             Ok(played) => Ok(played),
             Err(error) => {
                 play.abandon();
                 Err(error)
             }
-        }
+        })
     }
 
     /// Plays to the head as it was when the player was made, and stands by there.
@@ -408,14 +333,13 @@ impl Player {
         let journal = self.journals.get(&log).cloned();
         let journal =
             journal.ok_or_else(|| Error::new(ErrorKind::Invalid, "no log is recorded").in_log(&log))?;
-        let mut play = Play::begin(self)?;
-        match play.backfill() {
-            Ok(()) => Follower::begin(play, journal),
+        self.play(|mut play| match play.backfill().and_then(|()| play.save()) {
+            Ok(()) => Follower::begin(play, Arc::clone(&journal)),
             Err(error) => {
                 play.abandon();
                 Err(error)
             }
-        }
+        })
     }
 }
 
@@ -444,19 +368,51 @@ struct Play {
     reached: Option<Point>,
     /// What ended a play that follows its log.
     failed: Option<Error>,
+    resumed: Option<Resumed>,
+    /// Why the directory was not gone on from.
+    not_resumed: Option<Error>,
+    /// Where the log was when a state was kept last, and when it is due again.
+    saved: (Offset, Deadline),
 }
 
+/// A standby keeps its state after so many bytes of the log, or so long after the first of them.
+const SAVE_BYTES: u64 = 64 << 20;
+const SAVE_EVERY: Duration = Duration::from_secs(60);
 /// Bytes between two calls for progress.
 const PROGRESS_BYTES: u64 = 1 << 20;
 
 impl Play {
     fn begin(player: Player) -> Result<Self> {
-        let Player { options, fs, target, journals, fsm, plan, reached, stop } = player;
-        let step = options.step_deadline;
+        let Player { options, fs, target, journals, fsm, plan, reached, start, stop } = player;
         if options.verify == Verify::Full {
             verify::check_fragments(&plan, &journals, &options)?;
         }
-        let staging = Staging::begin(fs, &target, random_author()?)?;
+        let author = random_author()?;
+        let (staging, not_resumed) = match start {
+            Start::Plain | Start::From(_) => (Staging::begin(fs, &target, author)?, None),
+            Start::Anew { kept, why } => {
+                (Staging::begin_kept(&fs, &target, author, kept.as_deref(), options.sync)?, why)
+            }
+        };
+        let judge = Judge::new(fsm.hinted_segment().is_none());
+        let play = Self::of_parts(options, (fsm, plan, journals), staging, judge)?;
+        Ok(Self {
+            stop,
+            unconnected: reached.as_ref().and_then(|reached| reached.unconnected.clone()),
+            reached: reached.map(|reached| reached.point),
+            not_resumed,
+            ..play
+        })
+    }
+
+    /// Begins to play `fsm` by a plan, into a directory that is abandoned if that cannot be.
+    fn of_parts(
+        options: PlayOptions,
+        (fsm, plan, journals): (Fsm, Plan, BTreeMap<JournalName, Arc<dyn Journal>>),
+        staging: Staging,
+        judge: Judge,
+    ) -> Result<Self> {
+        let step = options.step_deadline;
         let started = Prefetch::begin(&plan, journals.clone(), options.parallelism, step)
             .and_then(|prefetch| OpReader::of_plan(&plan, prefetch, step))
             .and_then(|reader| Ok((reader, Writers::start(options.parallelism)?)));
@@ -467,25 +423,27 @@ impl Play {
                 return Err(error);
             }
         };
-        let whole = fsm.hinted_segment().is_none();
         Ok(Self {
             options,
             fsm,
             plan,
             journals,
             reader,
-            judge: Judge::new(whole),
+            judge,
             writers,
             staging,
             counts: Counts::default(),
-            stop,
+            stop: Arc::default(),
             done_ranges_bytes: 0,
             next_progress_bytes: 0,
             junk_since: None,
             pause: None,
-            unconnected: reached.as_ref().and_then(|reached| reached.unconnected.clone()),
-            reached: reached.map(|reached| reached.point),
+            unconnected: None,
+            reached: None,
             failed: None,
+            resumed: None,
+            not_resumed: None,
+            saved: (Offset::ZERO, Deadline::after(SAVE_EVERY)),
         })
     }
 
@@ -634,8 +592,8 @@ impl Play {
         }
     }
 
-    /// Completes the directory at the head.
-    fn complete(&mut self) -> Result<Played> {
+    /// Completes the directory at the head; `keeps` its state, where one is kept.
+    fn complete(&mut self, keeps: bool) -> Result<Played> {
         if let Some(damage) = self.judge.unresolved_damage() {
             return Err(damage);
         }
@@ -645,7 +603,12 @@ impl Play {
         self.check_tail()?;
         warnings.extend(self.tail_warning());
         warnings.extend(self.unconnected_now().or_else(|| self.unconnected.take()));
-        let directory = self.staging.finish(self.fsm.properties(), self.options.sync)?;
+        let kept = Some(&self.fsm).filter(|_| keeps);
+        let directory = self.staging.finish(self.fsm.properties(), self.options.sync, kept)?;
+        if let Some(error) = self.not_resumed.take() {
+            warnings.push(Warning::NotResumed { directory: directory.clone(), reason: error.to_string() });
+        }
+        warnings.extend(self.staging.remove_aside().map(|directory| Warning::LeftAside { directory }));
         self.report_done();
         Ok(Played {
             directory,
@@ -654,7 +617,30 @@ impl Play {
             fsm: std::mem::replace(&mut self.fsm, Fsm::new(self.reader.log().clone())),
             counts: self.counts,
             warnings,
+            resumed: self.resumed,
         })
+    }
+
+    /// Keeps the state that the directory is in, where one is kept.
+    fn save(&mut self) -> Result<()> {
+        if !self.staging.is_kept() {
+            return Ok(());
+        }
+        self.writers.drain()?;
+        self.judge_payloads()?;
+        self.staging.save(&self.fsm)?;
+        self.saved = (self.reader.at(), Deadline::after(SAVE_EVERY));
+        Ok(())
+    }
+
+    /// Keeps the state, once much was applied since the last time, or it was long ago.
+    fn save_if_due(&mut self) -> Result<()> {
+        let (at, due) = self.saved;
+        let applied = self.reader.at().bytes_since(at);
+        if applied >= SAVE_BYTES || (applied > 0 && due.has_passed()) {
+            return self.save();
+        }
+        Ok(())
     }
 
     /// Fails where the play has to end at a point, and did not come there.

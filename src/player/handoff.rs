@@ -93,7 +93,10 @@ impl Follower {
     /// # Errors
     /// As those of [`Follower::tail`].
     pub fn advance(&mut self, deadline: Deadline) -> Result<Tail> {
-        self.latched(|play| play.advance(play.reader.at(), deadline))
+        self.latched(|play| {
+            let tail = play.advance(play.reader.at(), deadline)?;
+            play.save_if_due().map(|()| tail)
+        })
     }
 
     /// Calls `follow`, unless it failed before.
@@ -134,7 +137,7 @@ impl Follower {
             Some(error) => Err(error),
             None => Handoff { play: &mut play, journal: &*journal, author, deadline }.run(),
         };
-        match promoted.and_then(|()| play.complete()) {
+        match promoted.and_then(|()| play.complete(false)) {
             Ok(played) => Ok(played),
             Err(error) => {
                 play.abandon();
@@ -151,7 +154,7 @@ impl Follower {
         let Self { mut play, .. } = self;
         let finished = match play.failed.clone() {
             Some(error) => Err(error),
-            None => play.tail(Deadline::passed()).and_then(|_| play.complete()),
+            None => play.tail(Deadline::passed()).and_then(|_| play.complete(true)),
         };
         match finished {
             Ok(played) => Ok(played),
@@ -162,9 +165,28 @@ impl Follower {
         }
     }
 
-    /// Removes what was built.
+    /// Removes what was built; with [`PlayOptions::resume`] leaves it as it is, to be gone on from.
+    ///
+    /// [`PlayOptions::resume`]: super::PlayOptions::resume
     pub fn abandon(self) {
         self.play.abandon();
+    }
+
+    /// Leaves the directory at the point that was reached, with its state, to be gone on from; without
+    /// [`PlayOptions::resume`], removes it.
+    ///
+    /// # Errors
+    /// What ended it before; `Io` where the state could not be kept. What was kept before counts then.
+    ///
+    /// [`PlayOptions::resume`]: super::PlayOptions::resume
+    pub fn rest(self) -> Result<()> {
+        let Self { mut play, .. } = self;
+        let rested = match play.failed.clone() {
+            Some(error) => Err(error),
+            None => play.save(),
+        };
+        play.abandon();
+        rested
     }
 }
 

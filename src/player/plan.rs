@@ -49,12 +49,12 @@ impl PlanRange {
 }
 
 impl Plan {
-    /// Plans for a state machine that was made from hints, and has not taken an operation; `heads` has the
-    /// head of every log that it names.
+    /// Plans for a state machine that was made from hints, and has not taken an operation, or goes on at `begin`; `heads`
+    /// has the head of every log that it names.
     ///
     /// # Errors
     /// `DataLoss` where a segment reaches past the head of its log: operations that were hinted are gone.
-    pub(super) fn new(fsm: &Fsm, heads: &BTreeMap<JournalName, Offset>) -> Result<Self> {
+    pub(super) fn new(fsm: &Fsm, heads: &BTreeMap<JournalName, Offset>, begin: Offset) -> Result<Self> {
         let head_of = |log: &JournalName| heads.get(log).copied().unwrap_or(Offset::ZERO);
         let mut ranges: Vec<PlanRange> = Vec::new();
         for segment in fsm.hinted_segments() {
@@ -74,7 +74,7 @@ impl Plan {
             push(&mut ranges, log, segment.first_offset, end);
         }
         let log = fsm.last_log();
-        let begin = ranges.last().filter(|range| range.log == *log).map_or(Offset::ZERO, |range| range.end);
+        let begin = ranges.last().filter(|range| range.log == *log).map_or(begin, |range| range.end);
         push(&mut ranges, log, begin, head_of(log));
         Ok(Self {
             ranges,

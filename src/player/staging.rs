@@ -6,6 +6,8 @@
 //!
 //! *Does not* know operations of dead files, checksums or hints; does not follow a log.
 
+mod adopt;
+
 use std::collections::{BTreeMap, VecDeque};
 use std::ffi::{OsStr, OsString};
 use std::io;
@@ -13,7 +15,11 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use self::adopt::Aside;
+pub(super) use self::adopt::Tree;
+use super::kept::Notes;
 use crate::error::{Error, ErrorKind, Result};
+use crate::fsm::Fsm;
 use crate::ids::{Author, Fnode, InvalidPath, LogPath, RESERVED};
 use crate::vfs::{File, FileKind, FileSystem, OpenMode, resolve_named};
 
@@ -52,6 +58,11 @@ pub(super) struct Staging {
     /// One path of every file that exists here.
     files: BTreeMap<Fnode, Vec<LogPath>>,
     open: OpenFiles,
+    /// Where a state is kept.
+    notes: Option<Notes>,
+    /// What is there can be gone on from, and is not removed.
+    is_adopted: bool,
+    aside: Option<Aside>,
 }
 
 /// Where a directory is built.
@@ -59,8 +70,8 @@ pub(super) struct Staging {
 enum Place {
     /// Beside the target, which did not exist; it is renamed to it when it is whole.
     Beside { staging: PathBuf, target: PathBuf },
-    /// In the target, which was there and empty, and may be a mount point.
-    Inside { target: PathBuf },
+    /// In the target, which was there and empty, and may be a mount point; or it was created for this.
+    Inside { target: PathBuf, is_new: bool },
 }
 
 impl Place {
@@ -70,7 +81,7 @@ impl Place {
             Ok(found) if found.kind == FileKind::Directory => {
                 let names = fs.read_dir(target).map_err(|e| at_target("listing the target", target, e))?;
                 let Some(name) = names.first() else {
-                    return Ok(Self::Inside { target: target.to_owned() });
+                    return Ok(Self::Inside { target: target.to_owned(), is_new: false });
                 };
                 let what = format!("the target directory {} is not empty", target.display());
                 Err(Error::new(ErrorKind::Invalid, what)
@@ -100,7 +111,7 @@ impl Place {
     fn directory(&self) -> &Path {
         match self {
             Self::Beside { staging, .. } => staging,
-            Self::Inside { target } => target,
+            Self::Inside { target, .. } => target,
         }
     }
 }
@@ -124,6 +135,9 @@ impl Staging {
                 dirs: BTreeMap::from([(PathBuf::new(), 0)]),
                 files: BTreeMap::new(),
                 open: OpenFiles::default(),
+                notes: None,
+                is_adopted: false,
+                aside: None,
             }),
             Err(error) => {
                 if let Place::Beside { staging, .. } = &place {
@@ -138,6 +152,7 @@ impl Staging {
     /// Creates the file `fnode` at `path`.
     pub(super) fn create(&mut self, fnode: Fnode, path: &LogPath) -> Result<()> {
         let relative = checked(path)?;
+        self.note_name(path)?;
         self.make_room(relative)?;
         let file = self
             .root
@@ -152,6 +167,8 @@ impl Staging {
     /// Links the file `fnode` at one more path.
     pub(super) fn link(&mut self, fnode: Fnode, path: &LogPath) -> Result<()> {
         let relative = checked(path)?;
+        self.note_change(fnode)?;
+        self.note_name(path)?;
         self.make_room(relative)?;
         let existing = self.path_of(fnode)?;
         self.root.hard_link(&existing, relative).map_err(|e| io_at("linking a file", relative, e))?;
@@ -163,6 +180,7 @@ impl Staging {
     /// Removes a path of the file `fnode`.
     pub(super) fn unlink(&mut self, fnode: Fnode, path: &LogPath) -> Result<()> {
         let relative = checked(path)?;
+        self.note_change(fnode)?;
         self.root.remove_file(relative).map_err(|e| io_at("unlinking a file", relative, e))?;
         if let Some(names) = relative.parent().and_then(|parent| self.dirs.get_mut(parent)) {
             *names = names.saturating_sub(1);
@@ -179,6 +197,7 @@ impl Staging {
 
     /// Returns an open handle of the file `fnode`.
     pub(super) fn file(&mut self, fnode: Fnode) -> Result<Arc<dyn File>> {
+        self.note_change(fnode)?;
         if let Some(file) = self.open.get(fnode) {
             return Ok(file);
         }
@@ -189,8 +208,16 @@ impl Staging {
         Ok(file)
     }
 
+    fn note_name(&mut self, path: &LogPath) -> Result<()> {
+        self.notes.as_mut().map_or(Ok(()), |notes| notes.name(path))
+    }
+
+    fn note_change(&mut self, fnode: Fnode) -> Result<()> {
+        self.notes.as_mut().map_or(Ok(()), |notes| notes.change(fnode))
+    }
+
     /// Completes the directory: hides the reserved folder, writes the properties, makes all of it durable if
-    /// `sync` asks for that, and gives the directory its name.
+    /// `sync` asks for that, and gives the directory its name. Where a state is kept, that of `fsm` is, if there is one.
     ///
     /// # Errors
     /// After an error the caller ends with [`Staging::abandon`].
@@ -198,9 +225,11 @@ impl Staging {
         &mut self,
         properties: impl Iterator<Item = (&'a LogPath, &'a bytes::Bytes)>,
         sync: bool,
+        fsm: Option<&Fsm>,
     ) -> Result<PathBuf> {
         for (path, content) in properties {
             let relative = checked(path)?;
+            self.note_name(path)?;
             self.make_room(relative)?;
             let file = self.root.open(relative, OpenMode::CreateNew);
             let file = file.map_err(|e| io_at("creating a property file", relative, e))?;
@@ -214,13 +243,26 @@ impl Staging {
         self.hide_reserved()?;
         self.remove_empty_dirs(Path::new(""))?;
         match self.place.clone() {
-            Place::Inside { target } => {
-                if sync {
-                    self.sync()?;
+            Place::Inside { target, is_new } => {
+                if let Some(fsm) = fsm.filter(|_| self.notes.is_some()) {
+                    self.save(fsm)?;
+                    let unmarked = self.root.remove_file(Path::new(INCOMPLETE));
+                    unmarked.map_err(|e| io_at("removing the marker", Path::new(INCOMPLETE), e))?;
+                } else {
+                    if let Some(notes) = self.notes.take() {
+                        // Whoever has it now changes it.
+                        notes.end()?;
+                    }
+                    if sync {
+                        self.sync()?;
+                    }
+                    self.remove_marker()?;
                 }
-                self.remove_marker()?;
                 if sync {
                     self.sync_names(&target)?;
+                }
+                if sync && is_new {
+                    self.sync_names(parent_of(&target))?;
                 }
                 Ok(target)
             }
@@ -246,6 +288,12 @@ impl Staging {
     /// the marker.
     pub(super) fn abandon(mut self) {
         self.open = OpenFiles::default();
+        if self.is_adopted && self.notes.is_some() {
+            return;
+        }
+        if let Some(notes) = self.notes.take() {
+            drop(notes.end());
+        }
         // What is taken apart is not whole, also where the marker is gone already.
         if mark(&*self.root).is_err() && matches!(self.place, Place::Inside { .. }) {
             return;
@@ -261,11 +309,13 @@ impl Staging {
         }
         if whole
             && self.remove_marker().is_ok()
-            && let Place::Beside { staging, .. } = &self.place
+            && let Place::Beside { staging: made, .. } | Place::Inside { target: made, is_new: true } =
+                &self.place
         {
             // A directory that is not empty by now holds what somebody else put there.
-            drop(self.fs.remove_dir(staging));
+            drop(self.fs.remove_dir(made));
         }
+        self.put_back();
     }
 
     fn remove_marker(&mut self) -> Result<()> {
@@ -371,7 +421,7 @@ fn begin_marked(fs: &dyn FileSystem, at: &Path) -> Result<Arc<dyn FileSystem>> {
 }
 
 /// Puts the marker into a directory, where it is not there.
-fn mark(root: &dyn FileSystem) -> io::Result<()> {
+pub(super) fn mark(root: &dyn FileSystem) -> io::Result<()> {
     match root.create_dir(Path::new(RESERVED)) {
         Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(error),
         _ => {}
@@ -548,7 +598,7 @@ mod tests {
             let fnode = Fnode::new(SeqNo::new(1));
             staging.create(fnode, &LogPath::from_bytes(b"/folder/file")).unwrap();
             staging.file(fnode).unwrap().write_all_at(b"whole", 0).unwrap();
-            staging.finish(std::iter::empty(), true).unwrap();
+            staging.finish(std::iter::empty(), true, None).unwrap();
 
             let after = fs.crash_image(CrashPlan::DropUnsynced);
             assert!(!is_incomplete(&after, &target).unwrap());
@@ -577,7 +627,7 @@ mod tests {
             staging.create(fnode(2), &path("/.recoverylog/below/anchor"))?;
             staging.create(fnode(3), &path("/empty/gone"))?;
             staging.unlink(fnode(3), &path("/empty/gone"))?;
-            staging.finish(properties.iter().map(|(path, content)| (path, content)), true)
+            staging.finish(properties.iter().map(|(path, content)| (path, content)), true, None)
         })();
         built.map(drop).inspect_err(|_| staging.abandon())
     }

@@ -23,7 +23,7 @@ use crate::journal::{
 };
 use crate::recorder::{Recorder, RecorderOptions};
 use crate::vfs::MemoryFs;
-use crate::wire::MAGIC;
+use crate::wire::{HEADER_BYTES, MAGIC};
 
 fn log() -> JournalName {
     JournalName::new("acme/orders").unwrap()

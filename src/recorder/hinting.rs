@@ -13,7 +13,7 @@ use super::state::Event;
 use super::transaction::ANCHOR_PATH;
 use super::{Inner, PendingHints, Recorder};
 use crate::completion::completion;
-use crate::error::Result;
+use crate::error::{Error, ErrorKind, Result};
 use crate::fsm::Fsm;
 use crate::hint_store::too_large;
 use crate::hints::{FsmHints, Property};
@@ -143,6 +143,33 @@ impl Recorder {
         let feed = self.inner.lock().take_feed(usize::MAX);
         tell(&mut live, &self.inner.settings, feed);
         Some(look(&live))
+    }
+
+    /// Ends this recorder, where everything that was recorded is durable, and returns its history; `None` where something
+    /// is not durable yet.
+    pub(crate) fn end(&self) -> Result<Option<Fsm>> {
+        let mut live = self.inner.live();
+        let mut state = self.inner.lock();
+        state.check()?;
+        if state.committed.next_seq_no != state.fsm.next_seq_no() {
+            return Ok(None);
+        }
+        let feed = state.take_feed(usize::MAX);
+        let closed =
+            Error::new(ErrorKind::Invalid, "the recorder was closed").in_log(&self.inner.settings.log);
+        let settled = state.fail(closed);
+        let fsm = state.fsm.clone();
+        drop(state);
+        let fsm = match &mut live {
+            Some(live) => {
+                tell(live, &self.inner.settings, feed);
+                fsm.with_live_map(live.clone())
+            }
+            None => fsm,
+        };
+        drop(live);
+        self.inner.conclude(settled);
+        Ok(Some(fsm))
     }
 
     /// Returns the history as it stands after everything that was recorded, durable or not, with what is alive of it:

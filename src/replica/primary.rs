@@ -17,7 +17,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::hint_store::HintStore;
 use crate::ids::Author;
 use crate::journal::{Journal, Journals};
-use crate::player::{Played, Warning, check_stored};
+use crate::player::{Played, Resumed, Warning, check_stored, keep_closed};
 use crate::recorded_fs::RecordedFs;
 use crate::recorder::{Barrier, Recorder, RecorderCounters};
 use crate::sync::thread::JoinHandle;
@@ -34,6 +34,7 @@ pub struct Primary {
     fs: Arc<RecordedFs<Arc<dyn FileSystem>>>,
     directory: PathBuf,
     warnings: Vec<Warning>,
+    resumed: Option<Resumed>,
     publisher: Arc<Publisher>,
     thread: Option<JoinHandle<()>>,
     /// The thread has nothing more to do, however that came.
@@ -154,8 +155,8 @@ impl Primary {
             let builder = thread::Builder::new().name("recoverylog-hints".into());
             builder.spawn(work).map_err(|e| Error::io("starting a thread failed", e))?
         };
-        let (directory, warnings) = (directory.to_owned(), played.warnings);
-        Ok(Self { fs, directory, warnings, publisher, thread: Some(thread), ended })
+        let (directory, warnings, resumed) = (directory.to_owned(), played.warnings, played.resumed);
+        Ok(Self { fs, directory, warnings, resumed, publisher, thread: Some(thread), ended })
     }
 
     /// Returns the file system whose changes below [`Primary::directory`] are recorded.
@@ -171,6 +172,11 @@ impl Primary {
     /// Returns what the play that led here passed over.
     pub fn warnings(&self) -> &[Warning] {
         &self.warnings
+    }
+
+    /// Returns what the play that led here has gone on from; `None` where it began with nothing.
+    pub const fn resumed(&self) -> Option<&Resumed> {
+        self.resumed.as_ref()
     }
 
     /// Returns the recorder.
@@ -222,12 +228,15 @@ impl Primary {
         }
     }
 
-    /// Waits until everything is durable, and publishes hints a last time. The directory stays.
+    /// Waits until everything is durable, and publishes hints a last time. The directory stays. With
+    /// [`PlayOptions::resume`](crate::player::PlayOptions::resume) a later replica goes on from it: close the engine first,
+    /// since nothing can be recorded any more.
     ///
     /// # Errors
     /// The failure of the recorder: something recorded may be lost. What the hint store says, or `Unavailable` where it
     /// did not answer before `deadline`: then everything is durable, and a successor reads more of the log than it would
-    /// have to.
+    /// have to. `Io` where the state of the directory could not be kept: everything is durable, and the directory cannot
+    /// be gone on from; so with `Corrupt`, where a local file was found not to be what was recorded.
     pub fn close(mut self, deadline: Deadline) -> Result<()> {
         self.publisher.stop();
         // Nobody waits for it but until the deadline: it ends when the hint store lets it go.
@@ -237,7 +246,26 @@ impl Primary {
             return Err(Error::new(ErrorKind::Unavailable, "hints are still being stored")
                 .in_log(self.recorder().log()));
         }
-        self.publisher.publish(false, deadline)
+        self.publisher.publish(false, deadline)?;
+        self.keep_state(deadline)
+    }
+
+    /// Keeps the state of the directory, where that is asked for, once everything that was recorded is durable.
+    fn keep_state(&self, deadline: Deadline) -> Result<()> {
+        let play = &self.publisher.options.play;
+        if !play.resume {
+            return Ok(());
+        }
+        if let Some(damage) = self.publisher.lock().rewrite_failure.clone().filter(is_damage) {
+            return Err(damage);
+        }
+        let history = loop {
+            if let Some(history) = self.recorder().end()? {
+                break history;
+            }
+            self.barrier()?.wait(deadline)?;
+        };
+        keep_closed(&**self.fs.inner(), &self.directory, &history, play.sync)
     }
 }
 

@@ -1,6 +1,7 @@
 //! A replica that follows its log, on a thread of its own.
 //!
-//! *Invariants.* The thread ends with the standby. What it has built is handed to a primary, or removed.
+//! *Invariants.* The thread ends with the standby. What it has built is handed to a primary, left to be gone on from where
+//! a state is kept, or removed.
 //!
 //! *Does not* record.
 
@@ -137,10 +138,11 @@ impl Standby {
         Primary::start(self.replica.clone(), &self.directory, played, author, deadline)
     }
 
-    /// Stops, and removes what was built.
+    /// Stops, and removes what was built; with [`PlayOptions::resume`](crate::player::PlayOptions::resume) leaves it, to be
+    /// gone on from.
     ///
     /// # Errors
-    /// The failure of the standby, where it failed before.
+    /// The failure of the standby, where it failed before; `Io` where its state could not be kept.
     pub fn close(mut self) -> Result<()> {
         self.order(Order::Stop);
         match self.join() {
@@ -297,7 +299,7 @@ impl Work {
                     return Ok((follower.promote(author, deadline).map_err(in_tail)?, journal));
                 }
                 Order::Stop => {
-                    follower.abandon();
+                    follower.rest().map_err(in_tail)?;
                     return Err(Error::new(ErrorKind::Unavailable, "the standby was stopped").into());
                 }
             }

@@ -24,6 +24,7 @@ use crate::vfs::{FileKind, MemoryFs, OpenMode, create_dir_all_synced};
 
 mod hinting;
 mod past;
+mod resuming;
 mod rewriting;
 
 struct World {

@@ -8,7 +8,7 @@ use recoverylog::journal::{Append, Journal, MemoryJournals};
 use recoverylog::player::Player;
 use recoverylog::scan::{Found, FoundOp, LogScan, ScanOptions};
 use recoverylog::vfs::{FileKind, FileSystem, MemoryFs, OpenMode};
-use recoverylog::{ErrorKind, Fnode, FsmHints, FsmOptions, JournalName, OpBody, Segment};
+use recoverylog::{ErrorKind, Fnode, Fsm, FsmHints, FsmOptions, JournalName, OpBody, Segment};
 
 use super::prune;
 use super::writer::{Model, Shard, Taken, options, soon};
@@ -99,27 +99,38 @@ pub(crate) fn play(
     let player = Player::new(journals, hints, fs.clone(), Path::new("/data"), play)?;
     let planned = player.plan().bytes();
     let played = player.restore()?;
+    Ok((tree(&fs, &played.fsm), planned))
+}
+
+/// Reads the tree that was played, which has the names of `fsm` and no others.
+pub(crate) fn tree(fs: &MemoryFs, fsm: &Fsm) -> Model {
     let mut tree = Model::default();
-    for (path, fnode) in
-        played.fsm.links().filter(|(path, _)| !path.to_string().starts_with("/.recoverylog/"))
-    {
+    for (path, fnode) in fsm.links().filter(|(path, _)| !path.to_string().starts_with("/.recoverylog/")) {
         tree.links.insert(path.to_string(), fnode);
     }
     let mut found = BTreeSet::new();
-    collect(&fs, Path::new("/data"), &mut |path| {
+    let mut inodes = BTreeMap::new();
+    collect(fs, Path::new("/data"), &mut |path| {
+        if path.starts_with("/data/.recoverylog") {
+            return;
+        }
         let below = format!("/{}", path.strip_prefix("/data").unwrap().display());
         let file = fs.open(path, OpenMode::Read).unwrap();
         let mut content = vec![0; file.metadata().unwrap().len as usize];
         file.read_exact_at(&mut content, 0).unwrap();
+        let inode = file.metadata().unwrap().inode;
         match tree.links.get(&below) {
-            Some(fnode) => drop(tree.contents.insert(*fnode, content)),
+            Some(fnode) => {
+                assert_eq!(*inodes.entry(*fnode).or_insert(inode), inode, "{below} is another file");
+                tree.contents.insert(*fnode, content);
+            }
             None => drop(tree.properties.insert(below.clone(), content)),
         }
         found.insert(below);
     });
-    let properties = played.fsm.properties().map(|(path, _)| path.to_string());
+    let properties = fsm.properties().map(|(path, _)| path.to_string());
     assert_eq!(found, tree.links.keys().cloned().chain(properties).collect());
-    Ok((tree, planned))
+    tree
 }
 
 fn collect(fs: &MemoryFs, directory: &Path, each: &mut dyn FnMut(&Path)) {

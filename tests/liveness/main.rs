@@ -18,6 +18,7 @@
 
 mod judge;
 mod prune;
+mod resume;
 mod writer;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -48,4 +49,23 @@ fn every_hint_set_leads_to_the_tree_and_needs_what_it_names_and_nothing_else() {
     println!("{cases} cases from seed {first} on: {totals:?}");
     // Otherwise nothing was tried.
     assert!(cases < CASES || totals.is_telling(), "{totals:?}");
+}
+
+#[test]
+fn a_directory_that_is_gone_on_from_becomes_what_a_play_of_the_whole_gives() {
+    let number = |name: &str, otherwise: u64| {
+        std::env::var(name).map_or(otherwise, |text| text.parse().unwrap_or_else(|e| panic!("{name}: {e}")))
+    };
+    let (cases, first) = (number("RECOVERYLOG_SETS", CASES), number("RECOVERYLOG_SEED", 1));
+    let mut total = resume::Tried::default();
+    for seed in first..first + cases {
+        let Ok(tried) = catch_unwind(|| resume::check(seed)) else {
+            panic!("seed {seed} failed: RECOVERYLOG_SEED={seed} RECOVERYLOG_SETS=1 repeats it");
+        };
+        total.add(tried);
+    }
+    println!("{cases} machines from seed {first} on: {total:?}");
+    // Otherwise nothing was tried.
+    let is_telling = total.resumed > cases / 2 && total.rebuilt_files > cases / 4 && total.anew > cases / 20;
+    assert!(cases < CASES || is_telling, "{total:?}");
 }

@@ -102,21 +102,26 @@ impl Shard {
 
     pub(crate) fn work(&mut self) {
         for _ in 0..=self.random.below(4) {
-            let recorder = self.take_over();
-            for _ in 0..10 + self.random.below(120) {
-                self.step(&recorder);
-                if self.random.one_in(40) {
-                    // The next append finds it where it was to begin, and moves.
-                    let junk = vec![b'#'; self.random.below(100) as usize + 1];
-                    self.journals.journal(&self.log).append(Append::new(junk), soon()).unwrap();
-                }
-                if self.random.one_in(25) {
-                    self.take_hints(&recorder);
-                }
-            }
-            self.take_hints(&recorder);
-            recorder.barrier().unwrap().wait(soon()).unwrap();
+            self.term();
         }
+    }
+
+    /// One writer takes over, and records for a while.
+    pub(crate) fn term(&mut self) {
+        let recorder = self.take_over();
+        for _ in 0..10 + self.random.below(120) {
+            self.step(&recorder);
+            if self.random.one_in(40) {
+                // The next append finds it where it was to begin, and moves.
+                let junk = vec![b'#'; self.random.below(100) as usize + 1];
+                self.journals.journal(&self.log).append(Append::new(junk), soon()).unwrap();
+            }
+            if self.random.one_in(25) {
+                self.take_hints(&recorder);
+            }
+        }
+        self.take_hints(&recorder);
+        recorder.barrier().unwrap().wait(soon()).unwrap();
     }
 
     /// Plays by one of the sets, or by none, and records on, perhaps in another log.
