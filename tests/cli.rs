@@ -28,5 +28,7 @@ mod place;
 mod prune;
 #[path = "cli_suite/restore.rs"]
 mod restore;
+#[path = "cli_suite/resume.rs"]
+mod resume;
 #[path = "cli_suite/verify.rs"]
 mod verify;

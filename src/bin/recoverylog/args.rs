@@ -94,6 +94,11 @@ pub(crate) struct Restore {
     /// Use the hint sets of this directory too
     #[arg(long, value_name = "DIR", requires = "at")]
     pub(crate) snapshots: Option<PathBuf>,
+
+    /// Go on from where an earlier restore with this option, or a service that keeps its state there, has left the
+    /// directory: read what it lacks. Nobody may have the directory open
+    #[arg(long, conflicts_with_all = ["at", "if_missing"])]
+    pub(crate) resume: bool,
 }
 
 #[derive(Debug, clap::Args)]

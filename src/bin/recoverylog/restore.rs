@@ -19,7 +19,8 @@ pub(crate) fn run(args: &Args, command: &Restore, output: &mut Output) -> Result
     let fs: Arc<dyn FileSystem> = Arc::new(OsFs::new());
     let directory = resolved(&command.dir);
     let shown = command.dir.display();
-    let is_kept = is_kept(&*fs, &directory)?;
+    // What can be gone on from, the library tells.
+    let is_kept = !command.resume && is_kept(&*fs, &directory)?;
     if command.if_missing && is_kept {
         return if output.is_json() {
             output.object(&Kept { directory: shown.to_string(), done: false })
@@ -103,6 +104,7 @@ fn options(command: &Restore, output: &Output) -> (PlayOptions, Progress) {
         args::Verify::Read => Verify::AsRead,
         args::Verify::Full => Verify::Full,
     };
+    options.resume = command.resume;
     let progress = Progress::begin(output, "restoring", 0);
     let shared = progress.clone();
     options.progress = Some(Arc::new(move |done: &recoverylog::player::Progress| {
@@ -191,6 +193,17 @@ struct Restored {
     /// Where it was asked for.
     #[serde(skip_serializing_if = "Option::is_none")]
     point: Option<PointObject>,
+    /// Where the directory was gone on from.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    resumed: Option<ResumedObject>,
+}
+
+#[derive(Debug, Serialize)]
+struct ResumedObject {
+    offset: u64,
+    next_seq_no: i64,
+    kept_files: usize,
+    rebuilt_files: usize,
 }
 
 /// A point of a history, and what led there.
@@ -251,6 +264,12 @@ fn report(
         junk_bytes: counts.junk_bytes,
         warnings: played.warnings.iter().map(ToString::to_string).collect(),
         point,
+        resumed: played.resumed.map(|resumed| ResumedObject {
+            offset: resumed.position.offset.get(),
+            next_seq_no: resumed.position.next_seq_no.get(),
+            kept_files: resumed.kept_files,
+            rebuilt_files: resumed.rebuilt_files,
+        }),
     };
     if output.is_json() {
         return output.object(&restored);
@@ -263,6 +282,14 @@ fn report(
     ))?;
     if let Some(point) = &restored.point {
         point.print(output)?;
+    }
+    if let Some(resumed) = &restored.resumed {
+        output.line(format_args!(
+            "gone on from offset {}: {} taken over, {} built again",
+            resumed.offset,
+            counted(resumed.kept_files, "file"),
+            counted(resumed.rebuilt_files, "file")
+        ))?;
     }
     output.line(format_args!(
         "log {} up to offset {}: {} applied, {} of dead files, {} rejected, {} of junk",
