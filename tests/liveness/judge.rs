@@ -269,6 +269,25 @@ fn check_left_out(before: &Taken, after: &Taken, who: &str) {
     }
 }
 
+/// Stands by where a fragment is lost.
+fn check_standby(journals: &MemoryJournals, hints: &FsmHints, (log, lost): Lost<'_>, needed: bool) {
+    let player = Player::new(journals, hints, Arc::new(MemoryFs::new()), Path::new("/data"), options());
+    match player.and_then(Player::follow) {
+        Ok(follower) => {
+            assert!(!needed, "{lost:?} of {log} was lost, needed, and not missed by a standby by {hints:?}");
+            follower.abandon();
+        }
+        Err(error) => {
+            assert!(needed, "{lost:?} of {log} was not needed by a standby by {hints:?}: {error}");
+            assert_eq!((error.kind(), error.log()), (ErrorKind::DataLoss, Some(log)), "{error}");
+            assert!(lost.contains(&(error.offset().unwrap().get() as usize)), "{error}, and not {lost:?}");
+        }
+    }
+}
+
+/// A fragment: the log, and its bytes.
+type Lost<'a> = (&'a JournalName, std::ops::Range<usize>);
+
 /// Loses each fragment by itself, and plays.
 fn lose_each(shard: &Shard, history: &History, hints: &FsmHints, totals: &mut Totals) {
     let fs = Arc::new(MemoryFs::new());
@@ -282,6 +301,7 @@ fn lose_each(shard: &Shard, history: &History, hints: &FsmHints, totals: &mut To
             let needed = plan.ranges.iter().any(|range| {
                 range.log == *log && range.begin.get() < end as u64 && range.end.get() > begin as u64
             });
+            check_standby(&journals, hints, (log, begin..end), needed);
             match play(&journals, hints, FsmOptions::default()) {
                 Ok((tree, _)) => {
                     assert!(
