@@ -369,8 +369,10 @@ struct Play {
     /// What ended a play that follows its log.
     failed: Option<Error>,
     resumed: Option<Resumed>,
-    /// Why the directory was not gone on from.
+    /// Why the directory was not gone on from, until that is told.
     not_resumed: Option<Error>,
+    /// What there is to tell of the directory that was replaced.
+    of_aside: Vec<Warning>,
     /// Where the log was when a state was kept last, and when it is due again.
     saved: (Offset, Deadline),
 }
@@ -391,7 +393,8 @@ impl Play {
         let (staging, not_resumed) = match start {
             Start::Plain | Start::From(_) => (Staging::begin(fs, &target, author)?, None),
             Start::Anew { kept, why } => {
-                (Staging::begin_kept(&fs, &target, author, kept.as_deref(), options.sync)?, why)
+                let known = (kept.as_deref(), why.as_ref());
+                (Staging::begin_kept(&fs, &target, author, known, options.sync)?, why)
             }
         };
         let judge = Judge::new(fsm.hinted_segment().is_none());
@@ -443,6 +446,7 @@ impl Play {
             failed: None,
             resumed: None,
             not_resumed: None,
+            of_aside: Vec::new(),
             saved: (Offset::ZERO, Deadline::after(SAVE_EVERY)),
         })
     }
@@ -605,10 +609,8 @@ impl Play {
         warnings.extend(self.unconnected_now().or_else(|| self.unconnected.take()));
         let kept = Some(&self.fsm).filter(|_| keeps);
         let directory = self.staging.finish(self.fsm.properties(), self.options.sync, kept)?;
-        if let Some(error) = self.not_resumed.take() {
-            warnings.push(Warning::NotResumed { directory: directory.clone(), reason: error.to_string() });
-        }
-        warnings.extend(self.staging.remove_aside().map(|directory| Warning::LeftAside { directory }));
+        self.end_aside();
+        warnings.append(&mut self.of_aside);
         self.report_done();
         Ok(Played {
             directory,
@@ -629,8 +631,20 @@ impl Play {
         self.writers.drain()?;
         self.judge_payloads()?;
         self.staging.save(&self.fsm)?;
+        self.end_aside();
         self.saved = (self.reader.at(), Deadline::after(SAVE_EVERY));
         Ok(())
+    }
+
+    /// Removes what this directory replaces, now that it is whole, and tells of it.
+    fn end_aside(&mut self) {
+        let reason = self.not_resumed.take().map(|error| error.to_string());
+        if let Some(reason) = reason.or_else(|| self.staging.reason().map(str::to_owned)) {
+            let directory = self.staging.target().to_owned();
+            self.of_aside.push(Warning::NotResumed { directory, reason });
+        }
+        let left = self.staging.remove_aside();
+        self.of_aside.extend(left.map(|directory| Warning::LeftAside { directory }));
     }
 
     /// Keeps the state, once much was applied since the last time, or it was long ago.

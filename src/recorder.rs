@@ -399,6 +399,11 @@ impl Recorder {
         error
     }
 
+    /// Tells whether anything was ended by [`Recorder::fail`] after this recorder had ended.
+    pub(crate) fn has_failed_again(&self) -> bool {
+        self.inner.lock().failures > 1
+    }
+
     /// Returns the recorder's failure as an error.
     pub(crate) fn check(&self) -> Result<()> {
         self.inner.lock().check()

@@ -160,8 +160,9 @@ impl Tracker {
     /// The recorder's failure; [`ErrorKind::Unavailable`] where there is no credit in time.
     pub fn begin_write<'a>(&'a self, handle: &'a Handle, bytes_max: usize) -> Result<WriteGuard<'a>> {
         let reserved = Some(self.recorder.reserve_write(bytes_max)?);
+        let state = handle.0.lock();
         self.recorder.check()?;
-        Ok(WriteGuard { tracker: self, state: handle.0.lock(), reserved })
+        Ok(WriteGuard { tracker: self, state, reserved })
     }
 
     /// Records that the file at `handle` was cut or extended to `len` by `local`.
@@ -174,9 +175,9 @@ impl Tracker {
         len: u64,
         local: impl FnOnce() -> io::Result<()>,
     ) -> io::Result<()> {
-        self.recorder.check().map_err(io_error)?;
         let mut names = self.lock_names();
         let mut state = handle.0.lock();
+        self.recorder.check().map_err(io_error)?;
         let outcome = local();
         let now = match &outcome {
             Ok(()) => len,
@@ -197,8 +198,8 @@ impl Tracker {
         file: &dyn File,
         local: impl FnOnce() -> io::Result<()>,
     ) -> io::Result<()> {
-        self.recorder.check().map_err(io_error)?;
         let mut state = handle.0.lock();
+        self.recorder.check().map_err(io_error)?;
         let outcome = local();
         let now = self.after_local(file.metadata().map_err(|e| Error::io("cannot look at a file", e)))?.len;
         if now > state.len {
@@ -226,6 +227,15 @@ impl Tracker {
 
     fn lock_names(&self) -> MutexGuard<'_, Names> {
         self.names.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Waits for the local changes that are under way. Once the recorder has ended, no other ones begin; those that could
+    /// not be recorded any more have told it.
+    pub(crate) fn settle(&self) {
+        let inodes = self.lock_names().inodes_in_use();
+        for inode in inodes {
+            drop(inode.lock());
+        }
     }
 
     /// Fails the recorder where a local change could not be recorded.

@@ -192,6 +192,7 @@ impl Fsm {
             .iter()
             .map(|property| (property.path.clone(), property.content.clone()))
             .collect();
+        self.last_mark_nanos = self.last_mark_nanos.max(hints.as_of.map(|as_of| as_of.unix_nanos));
         self.hinted_fnodes = new.into();
         self.hinted_segments = segments.into();
         self.jump();

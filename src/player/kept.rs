@@ -20,7 +20,7 @@ use super::staging::{INCOMPLETE, Tree, checked, mark};
 use crate::error::{Error, ErrorKind, Result};
 use crate::fsm::{Fsm, SavedFsm};
 use crate::ids::{Fnode, LogPath, RESERVED, SeqNo};
-use crate::vfs::{File, FileKind, FileSystem, LockMode, Metadata, OpenMode};
+use crate::vfs::{File, FileKind, FileSystem, LockMode, Metadata, OpenMode, resolve_named};
 
 /// Beneath the root.
 const STATE: &str = ".recoverylog/STATE";
@@ -62,6 +62,9 @@ struct SavedState {
     /// Files that are no part of the history, such as those that an engine does not record.
     #[prost(bytes = "vec", repeated, tag = "7")]
     others: Vec<Vec<u8>>,
+    /// What this directory is going to replace.
+    #[prost(message, optional, tag = "8")]
+    aside: Option<SavedAside>,
 }
 
 #[derive(Clone, PartialEq, Message)]
@@ -76,6 +79,21 @@ struct SavedStamp {
     modified_unix_secs: i64,
     #[prost(uint32, tag = "5")]
     modified_nanos: u32,
+    #[prost(uint64, tag = "6")]
+    links: u64,
+}
+
+/// A directory that was put aside.
+#[derive(Clone, PartialEq, Message)]
+pub(super) struct SavedAside {
+    #[prost(bytes = "vec", tag = "1")]
+    pub(super) path: Vec<u8>,
+    /// What was created there.
+    #[prost(bytes = "vec", repeated, tag = "2")]
+    pub(super) names: Vec<Vec<u8>>,
+    /// Why it was not gone on from.
+    #[prost(string, tag = "3")]
+    pub(super) reason: String,
 }
 
 /// Something that is about to change.
@@ -95,12 +113,15 @@ pub(super) struct Stamp {
     inode: u64,
     len: u64,
     modified: (i64, u32),
+    /// One that has names elsewhere is not to be written to.
+    links: u64,
 }
 
 impl Stamp {
     pub(super) fn of(found: &Metadata) -> Option<Self> {
         let modified = (found.modified_unix_secs, found.modified_nanos);
-        (found.kind == FileKind::File).then_some(Self { inode: found.inode, len: found.len, modified })
+        let Metadata { kind, inode, len, links, .. } = *found;
+        (kind == FileKind::File).then_some(Self { inode, len, modified, links })
     }
 }
 
@@ -117,12 +138,16 @@ pub(super) struct Kept {
     pub(super) changed: BTreeSet<Fnode>,
     /// Names that may have been created since, and those of the state.
     pub(super) names: BTreeSet<LogPath>,
-    /// Names that are no part of the history, where others are not to be expected: notes of names are not durable, so that
-    /// a machine that is started anew may have lost those of files which it has kept.
-    pub(super) others: Option<BTreeSet<LogPath>>,
+    /// Names that were there, and are no part of the history. What has come to them since was put there by others; or it was
+    /// created here, and a machine that was started anew has lost the note of that.
+    pub(super) others: BTreeSet<LogPath>,
+    /// What the directory is going to replace.
+    pub(super) aside: Option<SavedAside>,
     generation: u64,
     /// Bytes of the list of changes.
     noted_bytes: u64,
+    /// Checksum of the state file.
+    crc32c: u32,
 }
 
 /// Looks whether a play has left a state in `directory`.
@@ -130,7 +155,7 @@ pub(super) struct Kept {
 /// # Errors
 /// What the file system says.
 pub(super) fn look(fs: &dyn FileSystem, directory: &Path) -> Result<Option<Kept>> {
-    let Some(root) = open_root(fs, directory)? else { return Ok(None) };
+    let Some(root) = open_root(fs, &resolve_named(fs, directory))? else { return Ok(None) };
     let bytes = match read_file(&*root, Path::new(STATE))? {
         Some(bytes) => bytes,
         None if is_begun(&*root)? => return Ok(Some(Kept::default())),
@@ -140,7 +165,7 @@ pub(super) fn look(fs: &dyn FileSystem, directory: &Path) -> Result<Option<Kept>
         let what = format!("the state of {} cannot be used: {why}", directory.display());
         Some(Error::new(ErrorKind::Invalid, what))
     };
-    let mut kept = Kept::default();
+    let mut kept = Kept { crc32c: crc32c::crc32c(&bytes), ..Kept::default() };
     let Some(saved) = unpacked(&bytes).and_then(|content| SavedState::decode(content.as_slice()).ok()) else {
         kept.unfit = unfit("it is damaged");
         return Ok(Some(kept));
@@ -149,7 +174,7 @@ pub(super) fn look(fs: &dyn FileSystem, directory: &Path) -> Result<Option<Kept>
         kept.unfit = unfit("it is of another version");
         return Ok(Some(kept));
     }
-    kept.generation = saved.generation;
+    (kept.generation, kept.aside) = (saved.generation, saved.aside);
     kept.read_changes(&*root)?;
     let boot_id = root.boot_id().map_or_else(|_| Vec::new(), Vec::from);
     let is_same_boot = !boot_id.is_empty() && saved.boot_id == boot_id;
@@ -161,8 +186,7 @@ pub(super) fn look(fs: &dyn FileSystem, directory: &Path) -> Result<Option<Kept>
     kept.names.extend(fsm.links().map(|(path, _)| path.clone()));
     kept.names.extend(fsm.properties().map(|(path, _)| path.clone()));
     kept.stamps = saved.stamps.iter().map(SavedStamp::to_stamp).collect();
-    kept.others =
-        (!is_same_boot).then(|| saved.others.iter().map(|name| LogPath::from_bytes(name)).collect());
+    kept.others = saved.others.iter().map(|name| LogPath::from_bytes(name)).collect();
     if saved.is_durable || is_same_boot {
         kept.fsm = Some(Box::new(fsm));
     } else {
@@ -214,7 +238,8 @@ impl Kept {
 impl SavedStamp {
     fn to_stamp(&self) -> (Fnode, Stamp) {
         let modified = (self.modified_unix_secs, self.modified_nanos);
-        (Fnode::new(SeqNo::new(self.fnode)), Stamp { inode: self.inode, len: self.len, modified })
+        let Self { fnode, inode, len, links, .. } = *self;
+        (Fnode::new(SeqNo::new(fnode)), Stamp { inode, len, modified, links })
     }
 }
 
@@ -241,6 +266,8 @@ pub(super) struct Notes {
     /// What is noted goes there; opened with the first note.
     file: Option<Arc<dyn File>>,
     at: u64,
+    /// What the directory is going to replace, as long as that is there.
+    pub(super) aside: Option<SavedAside>,
 }
 
 impl Notes {
@@ -256,12 +283,32 @@ impl Notes {
             return Err(Error::new(ErrorKind::Invalid, what).advise("wait for it, or name another directory"));
         }
         let root = Arc::clone(root);
-        Ok(Self { root, lock, is_durable, generation: 0, clean: BTreeSet::new(), file: None, at: 0 })
+        let clean = BTreeSet::new();
+        Ok(Self { root, lock, is_durable, generation: 0, clean, file: None, at: 0, aside: None })
+    }
+
+    /// Checks that the directory still is as `kept` tells, now that nobody else is at work there.
+    ///
+    /// # Errors
+    /// `Invalid` where somebody was; `Io`.
+    pub(super) fn check(&self, kept: &Kept) -> Result<()> {
+        let state = read_file(&*self.root, Path::new(STATE))?.unwrap_or_default();
+        let noted =
+            read_file(&*self.root, &changes_path(kept.generation))?.map_or(0, |noted| noted.len() as u64);
+        let is_locked = self.root.metadata(Path::new(LOCK)).ok().map(|found| found.inode)
+            == self.lock.metadata().ok().map(|found| found.inode);
+        let was_empty = kept.crc32c == 0 && state.is_empty();
+        if is_locked && noted >= kept.noted_bytes && (was_empty || crc32c::crc32c(&state) == kept.crc32c) {
+            return Ok(());
+        }
+        let what = "another recovery was at work in the directory";
+        Err(Error::new(ErrorKind::Invalid, what).advise("try again, or name another directory"))
     }
 
     /// Goes on with a state, of which the files `clean` are as it says.
     pub(super) fn go_on(&mut self, kept: &Kept, clean: BTreeSet<Fnode>) {
         (self.generation, self.at, self.clean) = (kept.generation, kept.noted_bytes, clean);
+        self.aside.clone_from(&kept.aside);
     }
 
     /// Notes that a name is about to be created.
@@ -314,9 +361,7 @@ impl Notes {
                 Error::new(ErrorKind::Invalid, what).advise("leave one of the two options away")
             })?);
             stamped = stamps(&*self.root, fsm)?;
-            if self.is_durable {
-                others = names_of_others(&*self.root, fsm)?;
-            }
+            others = names_of_others(&*self.root, fsm)?;
         }
         self.save_all(saved, stamped, others)
     }
@@ -334,6 +379,7 @@ impl Notes {
             len: stamp.len,
             modified_unix_secs: stamp.modified.0,
             modified_nanos: stamp.modified.1,
+            links: stamp.links,
         };
         let state = SavedState {
             version: VERSION,
@@ -343,6 +389,7 @@ impl Notes {
             fsm,
             stamps: stamps.into_iter().map(to_saved).collect(),
             others,
+            aside: self.aside.clone(),
         };
         let bytes = Checked::of(state.encode_to_vec()).encode_to_vec();
         self.write(&bytes).map_err(|error| failed("keeping the state", error))?;
@@ -373,24 +420,37 @@ impl Notes {
         Ok(())
     }
 
+    /// Tells whether there is a state.
+    pub(super) fn has_state(&self) -> bool {
+        self.root.metadata(Path::new(STATE)).is_ok()
+    }
+
     /// Removes the state, durably: from here on somebody else changes the directory.
     ///
     /// # Errors
     /// `Io`.
+    pub(super) fn forget(&self) -> Result<()> {
+        remove_state(&*self.root).map_err(|error| failed("removing the state", error))
+    }
+
+    /// Removes the state and the lock, and lets go of the directory.
+    ///
+    /// # Errors
+    /// `Io`.
     pub(super) fn end(self) -> Result<()> {
-        let removed = remove_all(&*self.root);
+        let removed = remove_state(&*self.root).and_then(|()| gone(self.root.remove_file(Path::new(LOCK))));
         drop(self.lock);
         removed.map_err(|error| failed("removing the state", error))
     }
 }
 
-/// Removes what this module has put into a directory; the state first, and durably.
-fn remove_all(root: &dyn FileSystem) -> io::Result<()> {
+/// Removes what this module has put into a directory but the lock; the state first, and durably.
+fn remove_state(root: &dyn FileSystem) -> io::Result<()> {
     gone(root.remove_file(Path::new(STATE)))?;
     root.sync_dir(Path::new(RESERVED))?;
     for entry in root.read_dir(Path::new(RESERVED))? {
         let path = Path::new(RESERVED).join(&entry.name);
-        if is_own(&path) {
+        if is_own(&path) && path != Path::new(LOCK) {
             gone(root.remove_file(&path))?;
         }
     }
@@ -416,15 +476,18 @@ pub(super) fn is_own(path: &Path) -> bool {
 /// `Io`.
 pub(crate) fn keep_closed(fs: &dyn FileSystem, directory: &Path, fsm: &Fsm, is_durable: bool) -> Result<()> {
     let failed = |error| Error::io(format!("keeping the state of {}", directory.display()), error);
+    let directory = &resolve_named(fs, directory);
     let root = fs.beneath(directory).map_err(failed)?;
     match root.create_dir(Path::new(RESERVED)) {
         Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(failed(error)),
         _ => {}
     }
-    // Until the state is there, the folder says that the directory is not whole.
-    let kept = Notes::begin(&root, directory, is_durable).and_then(|mut notes| notes.save(Some(fsm)));
+    let mut notes = Notes::begin(&root, directory, is_durable)?;
+    let kept = notes.save(Some(fsm));
     if kept.is_err() {
-        drop(remove_all(&*root).and_then(|()| root.remove_dir(Path::new(RESERVED))));
+        // Without a state, the folder says that the directory is not whole.
+        drop(notes.end());
+        drop(root.remove_dir(Path::new(RESERVED)));
     }
     kept
 }

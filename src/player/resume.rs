@@ -14,16 +14,16 @@ use std::time::Duration;
 use super::kept::{self, Kept};
 use super::plan::{Plan, logs_of};
 use super::staging::Staging;
-use super::{Judge, Play, PlayOptions, Player, Position};
+use super::{Judge, Play, PlayOptions, Player, Position, Verify, verify};
 use crate::clock::Deadline;
 use crate::error::{Error, ErrorKind, Result};
-use crate::fsm::{Fsm, Unrelated};
+use crate::fsm::{Fsm, FsmOptions, Unrelated};
 use crate::hints::FsmHints;
 use crate::ids::{Fnode, JournalName, Offset};
 use crate::journal::{Journal, Journals};
 use crate::live::{HintBudget, LastOp, LiveMap};
 use crate::scan::{Found, LogScan, ScanOptions};
-use crate::vfs::FileSystem;
+use crate::vfs::{FileSystem, resolve_named};
 
 /// What a play found in the directory, and went on from.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -195,6 +195,9 @@ impl Play {
     /// Takes the directory over, and goes on where it is.
     pub(super) fn resume(player: &Player, resumption: Resumption) -> Result<Self> {
         let Resumption { kept, fsm, last, plan, journals } = resumption;
+        if player.options.verify == Verify::Full {
+            verify::check_fragments(&plan, &journals, &player.options)?;
+        }
         let fs = Arc::clone(&player.fs);
         let (mut staging, missing) = Staging::adopt(fs, &player.target, (&kept, &fsm), player.options.sync)?;
         let resumed = Resumed {
@@ -234,7 +237,8 @@ fn rebuild(
     live.keep_only(missing);
     let budget = HintBudget::default();
     let hints = live.hints(&last.log, Vec::new(), 0, (&budget, None)).unwrap_or_default();
-    let options = PlayOptions { progress: None, resume: false, ..player.options.clone() };
+    let fsm = FsmOptions::default();
+    let options = PlayOptions { progress: None, resume: false, fsm, ..player.options.clone() };
     let fsm = Fsm::from_hints(&hints, options.fsm)?;
     let mut heads = BTreeMap::new();
     for log in logs_of(&fsm) {
@@ -245,7 +249,11 @@ fn rebuild(
     let mut plan = Plan::new(&fsm, &heads, Offset::ZERO)?;
     plan.end_at(last.end);
     plan.check_stored(journals, options.step_deadline)?;
-    let target = player.target.join(crate::ids::RESERVED).join("again");
+    if options.verify == Verify::Full {
+        verify::check_fragments(&plan, journals, &options)?;
+    }
+    let target = resolve_named(&*player.fs, &player.target);
+    let target = target.join(crate::ids::RESERVED).join("again");
     let inner = Staging::begin(Arc::clone(&player.fs), &target, crate::journal::random_author()?)?;
     let judge = Judge::new(fsm.hinted_segment().is_none());
     let mut play = Play::of_parts(options, (fsm, plan, journals.clone()), inner, judge)?;
@@ -272,8 +280,8 @@ impl Play {
         for (fnode, node) in self.fsm.nodes() {
             let Some(first) = node.links().first() else { continue };
             staging.put(fnode, node.links(), &self.staging.staged(first)?)?;
+            self.staging.give(fnode);
         }
-        self.staging.give_files();
         Ok(())
     }
 }

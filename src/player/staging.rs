@@ -208,12 +208,26 @@ impl Staging {
         Ok(file)
     }
 
+    /// Lets go of the state, and of what else is in the reserved folder.
+    fn end_notes(&mut self) -> Result<()> {
+        let Some(notes) = self.notes.take() else { return Ok(()) };
+        notes.end()?;
+        adopt::clear_reserved(&*self.root)
+    }
+
     fn note_name(&mut self, path: &LogPath) -> Result<()> {
         self.notes.as_mut().map_or(Ok(()), |notes| notes.name(path))
     }
 
     fn note_change(&mut self, fnode: Fnode) -> Result<()> {
         self.notes.as_mut().map_or(Ok(()), |notes| notes.change(fnode))
+    }
+
+    /// Returns where the directory is going to be.
+    pub(super) fn target(&self) -> &Path {
+        match &self.place {
+            Place::Beside { target, .. } | Place::Inside { target, .. } => target,
+        }
     }
 
     /// Completes the directory: hides the reserved folder, writes the properties, makes all of it durable if
@@ -249,13 +263,14 @@ impl Staging {
                     let unmarked = self.root.remove_file(Path::new(INCOMPLETE));
                     unmarked.map_err(|e| io_at("removing the marker", Path::new(INCOMPLETE), e))?;
                 } else {
-                    if let Some(notes) = self.notes.take() {
-                        // Whoever has it now changes it.
-                        notes.end()?;
+                    if let Some(notes) = &self.notes {
+                        // Whoever has it from here on changes it.
+                        notes.forget()?;
                     }
                     if sync {
                         self.sync()?;
                     }
+                    self.end_notes()?;
                     self.remove_marker()?;
                 }
                 if sync {
@@ -288,11 +303,8 @@ impl Staging {
     /// the marker.
     pub(super) fn abandon(mut self) {
         self.open = OpenFiles::default();
-        if self.is_adopted && self.notes.is_some() {
+        if self.is_adopted && self.notes.as_ref().is_some_and(Notes::has_state) {
             return;
-        }
-        if let Some(notes) = self.notes.take() {
-            drop(notes.end());
         }
         // What is taken apart is not whole, also where the marker is gone already.
         if mark(&*self.root).is_err() && matches!(self.place, Place::Inside { .. }) {
@@ -308,6 +320,7 @@ impl Staging {
             whole &= dir == Path::new(RESERVED) || self.root.remove_dir(&dir).is_ok();
         }
         if whole
+            && self.end_notes().is_ok()
             && self.remove_marker().is_ok()
             && let Place::Beside { staging: made, .. } | Place::Inside { target: made, is_new: true } =
                 &self.place

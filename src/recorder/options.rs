@@ -147,6 +147,11 @@ impl RecorderOptions {
         self
     }
 
+    /// Tells whether a live map is kept.
+    pub(crate) const fn keeps_live_map(&self) -> bool {
+        self.live_map
+    }
+
     /// Bounds the extents of one file (default 262,144, or 20 MB of memory). Past it neighbours are joined, those first
     /// that lie nearest to each other in the log; what one of them kept alive, all of it does then. Two between which
     /// another file was created, or hints left something out, are never joined, so that there can be more.

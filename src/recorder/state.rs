@@ -48,6 +48,8 @@ pub(super) struct State {
     flush: bool,
     registers: Registers,
     pub(super) failed: Option<Error>,
+    /// How often it was ended.
+    pub(super) failures: u64,
     spare: Vec<Vec<u8>>,
     pub(super) last_mark_nanos: i64,
     /// Something was recorded since the last mark.
@@ -128,6 +130,7 @@ impl State {
             flush: false,
             registers: if fork { Registers::Take } else { Registers::Claim },
             failed: None,
+            failures: 0,
             spare: Vec::new(),
             counters: RecorderCounters::default(),
             feed: feeds.then(VecDeque::new),
@@ -349,6 +352,7 @@ impl State {
 
     /// Fails for good; a second failure changes nothing.
     pub(super) fn fail(&mut self, error: Error) -> Settled {
+        self.failures += 1;
         let error = self.failed.get_or_insert(error).clone();
         let mut waiters = std::mem::take(&mut self.pending.waiters);
         let mut credit = std::mem::take(&mut self.pending.credit);

@@ -265,6 +265,13 @@ impl Primary {
             }
             self.barrier()?.wait(deadline)?;
         };
+        self.fs.tracker().settle();
+        if self.recorder().has_failed_again() {
+            let what = "a file was changed while the directory was closed: everything before is durable";
+            return Err(Error::new(ErrorKind::Invalid, what)
+                .in_log(self.recorder().log())
+                .advise("close the engine first; empty the directory"));
+        }
         keep_closed(&**self.fs.inner(), &self.directory, &history, play.sync)
     }
 }

@@ -88,6 +88,10 @@ enum Order {
 
 impl Standby {
     pub(super) fn start(replica: Replica, directory: &Path) -> Result<Self> {
+        if replica.options.play.resume && !replica.options.recorder.keeps_live_map() {
+            let what = "a state cannot be kept without a live map";
+            return Err(Error::new(ErrorKind::Invalid, what).advise("leave one of the two options away"));
+        }
         let status = StandbyStatus {
             state: StandbyState::Backfill,
             position: None,

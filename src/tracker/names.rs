@@ -67,6 +67,10 @@ impl Names {
         self.inodes.get(&id).and_then(Weak::upgrade)
     }
 
+    pub(super) fn inodes_in_use(&self) -> Vec<Arc<Inode>> {
+        self.inodes.values().filter_map(Weak::upgrade).collect()
+    }
+
     fn insert(&mut self, id: FileId, state: InodeState) -> Arc<Inode> {
         // What nobody uses any more is swept when the table would grow.
         if self.inodes.len() == self.inodes.capacity() {
@@ -148,8 +152,8 @@ impl Tracker {
         mode: OpenMode,
         local: impl FnOnce() -> io::Result<T>,
     ) -> io::Result<(T, Handle)> {
-        self.recorder.check().map_err(io_error)?;
         let mut names = self.lock_names();
+        self.recorder.check().map_err(io_error)?;
         // The file system knows best what is wrong with a path.
         let before = at.look()?;
         if at.path.as_os_str().is_empty() {
@@ -194,8 +198,8 @@ impl Tracker {
     }
 
     pub(crate) fn remove_at(&self, at: At<'_>, local: impl FnOnce() -> io::Result<()>) -> io::Result<()> {
-        self.recorder.check().map_err(io_error)?;
         let names = self.lock_names();
+        self.recorder.check().map_err(io_error)?;
         let path = self.recorded(&names, &at, "remove").map_err(io_error)?;
         let inode = at.look()?.and_then(|found| names.in_use(FileId::from(&found)));
         let mut state = inode.as_deref().map(Inode::lock);
@@ -212,8 +216,8 @@ impl Tracker {
         new: At<'_>,
         local: impl FnOnce() -> io::Result<()>,
     ) -> io::Result<()> {
-        self.recorder.check().map_err(io_error)?;
         let mut names = self.lock_names();
+        self.recorder.check().map_err(io_error)?;
         let from = self.recorded(&names, &existing, "link").map_err(io_error)?;
         let to = self.recorded(&names, &new, "link over").map_err(io_error)?;
         let found = existing.fs.metadata(existing.path)?;

@@ -45,8 +45,8 @@ impl Tracker {
         to: At<'_>,
         local: impl FnOnce() -> io::Result<()>,
     ) -> io::Result<()> {
-        self.recorder.check().map_err(io_error)?;
         let mut names = self.lock_names();
+        self.recorder.check().map_err(io_error)?;
         let Some(source) = from.look()? else { return local() };
         if source.kind == FileKind::Directory {
             return self.rename_directory(&mut names, &from, &to, local);

@@ -18,7 +18,7 @@ use super::{OpenFiles, Place, Staging, at_target, begin_marked, checked, io_at, 
 use crate::error::{Error, ErrorKind, Result};
 use crate::fsm::Fsm;
 use crate::ids::{Author, Fnode, LogPath, RESERVED};
-use crate::player::kept::{Kept, Notes, Stamp, is_own, mark_incomplete};
+use crate::player::kept::{Kept, Notes, SavedAside, Stamp, is_own, mark_incomplete};
 use crate::vfs::{FileKind, FileSystem, resolve_named};
 
 /// A directory that was put aside.
@@ -27,6 +27,8 @@ pub(super) struct Aside {
     path: PathBuf,
     /// What was created there, relative to it.
     names: Vec<LogPath>,
+    /// Why it was not gone on from.
+    reason: String,
 }
 
 /// Everything below a directory but its reserved folder.
@@ -51,6 +53,7 @@ impl Staging {
         let target = resolve_named(&*fs, target);
         let root = fs.beneath(&target).map_err(|e| at_target("opening the directory", &target, e))?;
         let mut notes = Notes::begin(&root, &target, is_durable)?;
+        notes.check(kept)?;
         mark_incomplete(&*root)?;
         clear_reserved(&*root)?;
         let tree = Tree::of(&*root)?;
@@ -69,9 +72,8 @@ impl Staging {
         for path in tree.files {
             let Ok(link) = LogPath::rooted(path.as_os_str().as_bytes()) else { continue };
             if !kept.names.contains(&link) {
-                if kept.others.as_ref().is_some_and(|others| !others.contains(&link)) {
-                    let what =
-                        "a file may have been created that was not noted before the machine was started anew";
+                if !kept.others.contains(&link) {
+                    let what = "a file is in the directory that no play has put there, as far as was noted";
                     return Err(Error::new(ErrorKind::Diverged, what).expected("no such file", link));
                 }
                 continue;
@@ -97,6 +99,7 @@ impl Staging {
         let missing = missing.collect();
         notes.go_on(kept, is_there.into_keys().collect());
         staging.notes = Some(notes);
+        staging.aside = kept.aside.as_ref().map(Aside::of_saved);
         Ok((staging, missing))
     }
 
@@ -134,19 +137,19 @@ impl Staging {
         fs: &Arc<dyn FileSystem>,
         target: &Path,
         author: Author,
-        kept: Option<&Kept>,
+        (kept, why): (Option<&Kept>, Option<&Error>),
         is_durable: bool,
     ) -> Result<Self> {
         let target = resolve_named(&**fs, target);
         let aside = match kept {
-            Some(kept) if kept.was_whole() => Some(put_aside(&**fs, &target, author, kept)?),
+            Some(kept) if kept.was_whole() => put_aside(&**fs, &target, author, (kept, why), is_durable)?,
             Some(kept) => {
                 clear(&**fs, &target, kept, is_durable)?;
-                None
+                kept.aside.as_ref().map(Aside::of_saved)
             }
             None => None,
         };
-        let begun = Self::begin_in_place(fs, &target, author, is_durable);
+        let begun = Self::begin_in_place(fs, &target, (author, aside.as_ref()), is_durable);
         match begun {
             Ok(staging) => Ok(Self { aside, ..staging }),
             Err(error) => {
@@ -161,7 +164,7 @@ impl Staging {
     fn begin_in_place(
         fs: &Arc<dyn FileSystem>,
         target: &Path,
-        author: Author,
+        (author, aside): (Author, Option<&Aside>),
         is_durable: bool,
     ) -> Result<Self> {
         let is_new = matches!(Place::of(&**fs, target, author)?, Place::Beside { .. });
@@ -170,6 +173,7 @@ impl Staging {
         }
         let begun = begin_marked(&**fs, target).and_then(|root| {
             let mut notes = Notes::begin(&root, target, is_durable)?;
+            notes.aside = aside.map(Aside::to_saved);
             match notes.save(None) {
                 Ok(()) => Ok((root, notes)),
                 Err(error) => {
@@ -221,10 +225,12 @@ impl Staging {
         Ok(Path::new(RESERVED).join(name).join(checked(link)?))
     }
 
-    /// Gives the files away: they are not removed with the rest.
-    pub(in crate::player) fn give_files(&mut self) {
-        self.open = OpenFiles::default();
-        self.files.clear();
+    /// Tells that the first name of a file was given away: it is not removed with the rest.
+    pub(in crate::player) fn give(&mut self, fnode: Fnode) {
+        self.open.remove(fnode);
+        if let Some(paths) = self.files.get_mut(&fnode).filter(|paths| !paths.is_empty()) {
+            paths.remove(0);
+        }
     }
 
     /// Keeps the state `fsm`, which the directory has, where a state is kept.
@@ -237,6 +243,11 @@ impl Staging {
         // From here on there is something to go on from.
         self.is_adopted = true;
         Ok(())
+    }
+
+    /// Tells why the directory that is going to be replaced was not gone on from.
+    pub(in crate::player) fn reason(&self) -> Option<&str> {
+        self.aside.as_ref().map(|aside| aside.reason.as_str()).filter(|reason| !reason.is_empty())
     }
 
     /// Tells whether a state is kept.
@@ -254,6 +265,9 @@ impl Staging {
     /// Removes the directory that was put aside; returns where it is if something of others is left in it.
     pub(in crate::player) fn remove_aside(&mut self) -> Option<PathBuf> {
         let aside = self.aside.take()?;
+        if let Some(notes) = &mut self.notes {
+            notes.aside = None;
+        }
         let removed = self.fs.beneath(&aside.path).and_then(|root| {
             for name in aside.names.iter().filter_map(|name| checked(name).ok()) {
                 // What is left shows in the end.
@@ -271,7 +285,7 @@ impl Staging {
             drop(root);
             self.fs.remove_dir(&aside.path)
         });
-        removed.err().map(|_| aside.path)
+        removed.err().filter(|error| error.kind() != io::ErrorKind::NotFound).map(|_| aside.path)
     }
 
     fn count_out(&mut self, relative: &Path) {
@@ -302,7 +316,7 @@ impl Tree {
 }
 
 /// Removes everything in the reserved folder but the state, the notes and the marker: nobody else has a name there.
-fn clear_reserved(root: &dyn FileSystem) -> Result<()> {
+pub(super) fn clear_reserved(root: &dyn FileSystem) -> Result<()> {
     let mut open = vec![PathBuf::from(RESERVED)];
     let mut dirs = Vec::new();
     while let Some(dir) = open.pop() {
@@ -326,6 +340,7 @@ fn clear_reserved(root: &dyn FileSystem) -> Result<()> {
 fn clear(fs: &dyn FileSystem, target: &Path, kept: &Kept, is_durable: bool) -> Result<()> {
     let root = fs.beneath(target).map_err(|e| at_target("opening the directory", target, e))?;
     let notes = Notes::begin(&root, target, is_durable)?;
+    notes.check(kept)?;
     mark(&*root).map_err(|e| at_target("marking the directory", target, e))?;
     clear_reserved(&*root)?;
     for name in kept.names.iter().filter_map(|name| checked(name).ok()) {
@@ -352,21 +367,53 @@ fn clear(fs: &dyn FileSystem, target: &Path, kept: &Kept, is_durable: bool) -> R
     root.remove_dir(Path::new(RESERVED)).map_err(|e| at_target("clearing the directory", target, e))
 }
 
-/// Gives a directory another name, beside its own.
-fn put_aside(fs: &dyn FileSystem, target: &Path, author: Author, kept: &Kept) -> Result<Aside> {
+impl Aside {
+    fn of_saved(saved: &SavedAside) -> Self {
+        let names = saved.names.iter().map(|name| LogPath::from_bytes(name)).collect();
+        let path = PathBuf::from(OsStr::from_bytes(&saved.path));
+        Self { path, names, reason: saved.reason.clone() }
+    }
+
+    fn to_saved(&self) -> SavedAside {
+        SavedAside {
+            path: self.path.as_os_str().as_bytes().to_vec(),
+            names: self.names.iter().map(|name| name.as_bytes().to_vec()).collect(),
+            reason: self.reason.clone(),
+        }
+    }
+}
+
+/// Gives a directory another name, beside its own. Where it can have none, what was created in it is removed: `None`.
+fn put_aside(
+    fs: &dyn FileSystem,
+    target: &Path,
+    author: Author,
+    (kept, why): (&Kept, Option<&Error>),
+    is_durable: bool,
+) -> Result<Option<Aside>> {
     let root = fs.beneath(target).map_err(|e| at_target("opening the directory", target, e))?;
-    // Nobody is at work there.
-    drop(Notes::begin(&root, target, false)?);
+    // Nobody is at work there, nor will be until it is put aside.
+    let notes = Notes::begin(&root, target, false)?;
+    notes.check(kept)?;
     let mut name = OsString::from(".");
     let own = target.file_name().unwrap_or_default().as_bytes();
     name.push(OsStr::from_bytes(own.get(..super::NAME_BYTES_MAX).unwrap_or(own)));
     name.push(format!(".replaced-{}", author.register_value()));
     let path = parent_of(target).join(name);
-    fs.rename_no_replace(target, &path).map_err(|error| {
-        let what = format!("{} cannot be gone on from, nor be put aside", target.display());
-        Error::new(ErrorKind::Invalid, what)
-            .with_source(error)
-            .advise("empty the directory, then restore again")
-    })?;
-    Ok(Aside { path, names: kept.names.iter().cloned().collect() })
+    let renamed = fs.rename_no_replace(target, &path);
+    drop(notes);
+    match renamed {
+        Ok(()) => {
+            let reason = why.map_or_else(String::new, ToString::to_string);
+            Ok(Some(Aside { path, names: kept.names.iter().cloned().collect(), reason }))
+        }
+        // A mount point, or a parent that is not ours. That all that is needed is stored was seen before.
+        Err(_) if !kept.names.is_empty() => clear(fs, target, kept, is_durable).map(|()| None),
+        Err(error) => {
+            let what = format!("{} cannot be gone on from, nor be put aside", target.display());
+            Err(Error::new(ErrorKind::Invalid, what)
+                .with_source(error)
+                .advise("empty the directory, then restore again"))
+        }
+    }
 }

@@ -108,6 +108,83 @@ fn a_standby_that_is_closed_or_stops_is_gone_on_from() {
 }
 
 #[test]
+fn a_file_of_several_names_that_is_built_again_leaves_nothing_behind() {
+    let world = World::new();
+    let primary = world.primary("/one", 1);
+    write(&primary, "a", b"content");
+    primary.fs().create_dir(Path::new("/one/kept")).unwrap();
+    primary.fs().hard_link(Path::new("/one/a"), Path::new("/one/kept/a")).unwrap();
+    write(&primary, "b", b"other");
+    let standby = world.resuming().standby(Path::new("/two")).unwrap();
+    standby.wait_until(primary.recorder().committed(), soon()).unwrap();
+    standby.close().unwrap();
+    drop(primary);
+    world.fs.open(Path::new("/two/a"), OpenMode::ReadWrite).unwrap().write_all_at(b"spoiled", 0).unwrap();
+
+    let second = world.resume("/two", 2);
+    let resumed = second.resumed().unwrap();
+    assert_eq!((resumed.kept_files, resumed.rebuilt_files), (1, 1));
+    assert_eq!(world.content("/two/kept/a"), b"content");
+    assert!(world.fs.metadata(Path::new("/two/.recoverylog")).is_err());
+    let inode = |path| world.fs.metadata(Path::new(path)).unwrap().inode;
+    assert_eq!(inode("/two/a"), inode("/two/kept/a"));
+}
+
+#[test]
+fn a_directory_that_others_have_put_files_into_is_played_anew_and_theirs_are_kept() {
+    let world = World::new();
+    let first = world.resume("/one", 1);
+    write(&first, "file", b"content");
+    // What an engine does not record is there when it is closed.
+    write(&first, "LOCK", b"");
+    first.close(soon()).unwrap();
+    let second = world.resume("/one", 2);
+    assert!(second.resumed().is_some(), "{:?}", second.warnings());
+    second.close(soon()).unwrap();
+    // A log that nobody recorded would be read by the engine.
+    world.fs.open(Path::new("/one/000009.log"), OpenMode::CreateNew).unwrap();
+    let third = world.resume("/one", 3);
+    assert_eq!(third.resumed(), None);
+    assert!(world.fs.metadata(Path::new("/one/000009.log")).is_err());
+    let aside = third.warnings().iter().find_map(|warning| match warning {
+        Warning::LeftAside { directory } => Some(directory.clone()),
+        _ => None,
+    });
+    let aside = aside.unwrap();
+    assert!(world.fs.metadata(&aside.join("000009.log")).is_ok());
+    assert!(world.fs.metadata(&aside.join("file")).is_err());
+}
+
+#[test]
+fn a_directory_that_has_names_elsewhere_is_not_written_to() {
+    let world = World::new();
+    let first = world.resume("/one", 1);
+    write(&first, "file", b"content");
+    first.close(soon()).unwrap();
+    world.fs.hard_link(Path::new("/one/file"), Path::new("/backup")).unwrap();
+    let second = world.resume("/one", 2);
+    assert_eq!(second.resumed().unwrap().rebuilt_files, 1);
+    write(&second, "file", b"changed");
+    assert_eq!(world.content("/backup"), b"content");
+}
+
+#[test]
+fn what_a_standby_replaces_is_gone_once_it_is_whole() {
+    let world = World::new();
+    let first = world.resume("/one", 1);
+    write(&first, "file", b"content");
+    first.close(soon()).unwrap();
+    let World { journals, hints, fs } = world;
+    let fs = fs.crash_image(crate::vfs::CrashPlan::KeepAll);
+    let world = World { journals, hints, fs };
+    let standby = world.resuming().standby(Path::new("/one")).unwrap();
+    standby.wait_for_tail(soon()).unwrap();
+    assert_eq!(world.fs.read_dir(Path::new("/")).unwrap().len(), 1);
+    let second = standby.promote(author(2), soon()).unwrap();
+    assert!(second.warnings().iter().any(|warning| matches!(warning, Warning::NotResumed { .. })));
+}
+
+#[test]
 fn a_directory_that_cannot_be_gone_on_from_is_played_anew_and_that_is_said() {
     let world = World::new();
     let first = world.resume("/one", 1);
