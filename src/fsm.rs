@@ -157,11 +157,7 @@ impl Fsm {
         fsm.hinted_segments = flat.segments.into_vec().into();
         fsm.hinted_fnodes = flat.fnodes.into();
         fsm.last_mark_nanos = hints.as_of.map(|as_of| as_of.unix_nanos);
-        fsm.properties = hints
-            .properties
-            .iter()
-            .map(|property| (property.path.clone(), property.content.clone()))
-            .collect();
+        fsm.properties = properties_of(hints);
         fsm.jump();
         Ok(fsm)
     }
@@ -529,6 +525,11 @@ impl Fsm {
         self.next_seq_no = hinted.first_seq_no;
         self.next_checksum = hinted.first_checksum;
     }
+}
+
+/// Returns the properties that hints name, by path.
+fn properties_of(hints: &FsmHints) -> BTreeMap<LogPath, Bytes> {
+    hints.properties.iter().map(|property| (property.path.clone(), property.content.clone())).collect()
 }
 
 /// Returns what liveness has to know of an operation that was accepted.

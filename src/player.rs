@@ -35,7 +35,7 @@ use self::bound::{Reached, Search};
 use self::handoff::Pause;
 pub use self::handoff::{Follower, POLL_EVERY, Position, Tail};
 use self::judge::Judge;
-pub(crate) use self::kept::keep_closed;
+pub(crate) use self::kept::{keep_closed, without_live_map};
 pub(crate) use self::plan::check_stored;
 pub use self::plan::{Plan, PlanRange};
 use self::prefetch::Prefetch;

@@ -7,7 +7,7 @@
 
 use bytes::Bytes;
 
-use super::{Fsm, FsmOptions, Node};
+use super::{Fsm, FsmOptions, Node, properties_of};
 use crate::hints::{FsmHints, HintsError};
 use crate::ids::{Author, Checksum, Fnode, JournalName, LogPath, Offset, SeqNo};
 use crate::live::{LiveMap, SavedLive};
@@ -155,11 +155,11 @@ impl Fsm {
     }
 
     /// Goes on by `hints` from here, behind which the log has `at`: what they leave out of the rest of the history is not
-    /// going to be read. Hints that know of nothing later change nothing. Returns the files that are dead by them.
+    /// going to be read. Hints that know of nothing later change nothing.
     ///
     /// # Errors
     /// [`Unrelated`] where they are no hints of a later point of this history.
-    pub(crate) fn go_on_by(&mut self, hints: &FsmHints, at: Offset) -> Result<Vec<Fnode>, Unrelated> {
+    pub(crate) fn go_on_by(&mut self, hints: &FsmHints, at: Offset) -> Result<(), Unrelated> {
         let flat = hints.flatten().map_err(Unrelated::Hints)?;
         if hints.log.as_ref() != Some(&self.last_log) {
             return Err(Unrelated::OtherLog);
@@ -167,7 +167,7 @@ impl Fsm {
         let next = self.next_seq_no;
         let mut segments: Vec<Segment> = flat.segments.into_vec();
         segments.retain(|segment| segment.last_seq_no >= next);
-        let Some(first) = segments.first_mut() else { return Ok(Vec::new()) };
+        let Some(first) = segments.first_mut() else { return Ok(()) };
         if first.first_seq_no <= next {
             (first.first_seq_no, first.first_offset, first.first_checksum) = (next, at, self.next_checksum);
         }
@@ -178,7 +178,7 @@ impl Fsm {
         }
         let dead = self.nodes.iter().map(|(fnode, _)| fnode);
         let dead: Vec<Fnode> = dead.filter(|fnode| old.binary_search(fnode).is_err()).collect();
-        for &fnode in &dead {
+        for fnode in dead {
             let links = self.nodes.remove(fnode).map_or(Vec::new(), |node| node.links);
             for link in &links {
                 self.links.remove(link);
@@ -187,16 +187,12 @@ impl Fsm {
                 live.lose(fnode, links.len() as u32);
             }
         }
-        self.properties = hints
-            .properties
-            .iter()
-            .map(|property| (property.path.clone(), property.content.clone()))
-            .collect();
+        self.properties = properties_of(hints);
         self.last_mark_nanos = self.last_mark_nanos.max(hints.as_of.map(|as_of| as_of.unix_nanos));
         self.hinted_fnodes = new.into();
         self.hinted_segments = segments.into();
         self.jump();
-        Ok(dead)
+        Ok(())
     }
 }
 

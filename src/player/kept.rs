@@ -150,6 +150,12 @@ pub(super) struct Kept {
     crc32c: u32,
 }
 
+/// Makes the error of two options that exclude each other.
+pub(crate) fn without_live_map() -> Error {
+    let what = "a state cannot be kept without a live map";
+    Error::new(ErrorKind::Invalid, what).advise("leave one of the two options away")
+}
+
 /// Looks whether a play has left a state in `directory`.
 ///
 /// # Errors
@@ -356,10 +362,7 @@ impl Notes {
     pub(super) fn save(&mut self, fsm: Option<&Fsm>) -> Result<()> {
         let (mut saved, mut stamped, mut others) = (None, Vec::new(), Vec::new());
         if let Some(fsm) = fsm {
-            saved = Some(fsm.to_saved().ok_or_else(|| {
-                let what = "a state cannot be kept without a live map";
-                Error::new(ErrorKind::Invalid, what).advise("leave one of the two options away")
-            })?);
+            saved = Some(fsm.to_saved().ok_or_else(without_live_map)?);
             stamped = stamps(&*self.root, fsm)?;
             others = names_of_others(&*self.root, fsm)?;
         }

@@ -78,8 +78,7 @@ impl Start {
             return Ok(Self::Plain);
         }
         if options.fsm.without_live_map {
-            let what = "a state cannot be kept without a live map";
-            return Err(Error::new(ErrorKind::Invalid, what).advise("leave one of the two options away"));
+            return Err(kept::without_live_map());
         }
         let Some(mut kept) = kept::look(fs, target)? else {
             return Ok(Self::Anew { kept: None, why: None });

@@ -17,7 +17,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::fsm::Position;
 use crate::ids::Author;
 use crate::journal::{Interrupter, Journal};
-use crate::player::{Follower, Played};
+use crate::player::{Follower, Played, without_live_map};
 use crate::sync::thread::JoinHandle;
 use crate::sync::{Condvar, Mutex, MutexGuard, thread};
 
@@ -89,8 +89,7 @@ enum Order {
 impl Standby {
     pub(super) fn start(replica: Replica, directory: &Path) -> Result<Self> {
         if replica.options.play.resume && !replica.options.recorder.keeps_live_map() {
-            let what = "a state cannot be kept without a live map";
-            return Err(Error::new(ErrorKind::Invalid, what).advise("leave one of the two options away"));
+            return Err(without_live_map());
         }
         let status = StandbyStatus {
             state: StandbyState::Backfill,
