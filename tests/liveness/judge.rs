@@ -7,11 +7,11 @@ use std::sync::Arc;
 use recoverylog::journal::{Append, Journal, MemoryJournals};
 use recoverylog::player::Player;
 use recoverylog::scan::{Found, FoundOp, LogScan, ScanOptions};
-use recoverylog::vfs::{FileKind, FileSystem, MemoryFs, OpenMode};
+use recoverylog::vfs::MemoryFs;
 use recoverylog::{ErrorKind, Fnode, Fsm, FsmHints, FsmOptions, JournalName, OpBody, Segment};
 
-use super::prune;
 use super::writer::{Model, Shard, Taken, options, soon};
+use super::{bytes, files, prune};
 
 /// Bytes of a fragment of the copies that lose one.
 pub(crate) const FRAGMENT: usize = 400;
@@ -110,15 +110,12 @@ pub(crate) fn tree(fs: &MemoryFs, fsm: &Fsm) -> Model {
     }
     let mut found = BTreeSet::new();
     let mut inodes = BTreeMap::new();
-    collect(fs, Path::new("/data"), &mut |path| {
+    for path in files::below(fs, Path::new("/data")) {
         if path.starts_with("/data/.recoverylog") {
-            return;
+            continue;
         }
         let below = format!("/{}", path.strip_prefix("/data").unwrap().display());
-        let file = fs.open(path, OpenMode::Read).unwrap();
-        let mut content = vec![0; file.metadata().unwrap().len as usize];
-        file.read_exact_at(&mut content, 0).unwrap();
-        let inode = file.metadata().unwrap().inode;
+        let (inode, content) = files::read(fs, &path);
         match tree.links.get(&below) {
             Some(fnode) => {
                 assert_eq!(*inodes.entry(*fnode).or_insert(inode), inode, "{below} is another file");
@@ -127,20 +124,10 @@ pub(crate) fn tree(fs: &MemoryFs, fsm: &Fsm) -> Model {
             None => drop(tree.properties.insert(below.clone(), content)),
         }
         found.insert(below);
-    });
+    }
     let properties = fsm.properties().map(|(path, _)| path.to_string());
     assert_eq!(found, tree.links.keys().cloned().chain(properties).collect());
     tree
-}
-
-fn collect(fs: &MemoryFs, directory: &Path, each: &mut dyn FnMut(&Path)) {
-    for entry in fs.read_dir(directory).unwrap() {
-        let path = directory.join(entry.name);
-        match entry.kind {
-            FileKind::Directory => collect(fs, &path, each),
-            _ => each(&path),
-        }
-    }
 }
 
 /// All operations of the shard's logs, and their bytes.
@@ -160,7 +147,7 @@ impl History {
                     ops.insert(op.op.seq_no.get(), (log.clone(), op));
                 }
             }
-            bytes.insert(log.clone(), content(&*journal));
+            bytes.insert(log.clone(), bytes::from(&*journal, recoverylog::Offset::ZERO));
         }
         Self { ops, bytes }
     }
@@ -334,17 +321,4 @@ pub(crate) fn copy(history: &History) -> MemoryJournals {
         }
     }
     journals
-}
-
-fn content(journal: &dyn Journal) -> Vec<u8> {
-    use recoverylog::journal::{ReadRange, ReadStep};
-    let head = journal.head(soon()).unwrap().offset;
-    let mut reader = journal.read(ReadRange::bounded(recoverylog::Offset::ZERO, head)).unwrap();
-    let mut bytes = Vec::new();
-    while let ReadStep::Chunk(chunk) = reader.next(soon()).unwrap() {
-        let begin = bytes.len();
-        bytes.resize(begin + chunk.len() as usize, 0);
-        chunk.read_exact_at(&mut bytes[begin..], 0).unwrap();
-    }
-    bytes
 }

@@ -13,59 +13,56 @@
     clippy::unwrap_used,
     clippy::expect_used,
     clippy::indexing_slicing,
+    clippy::panic,
+    clippy::print_stdout,
     reason = "a test stops at the first surprise, and says what it did"
 )]
 
+#[path = "../shared/bytes.rs"]
+mod bytes;
+#[path = "../shared/files.rs"]
+mod files;
 mod judge;
 mod prune;
+#[path = "../shared/random.rs"]
+mod random;
 mod resume;
+#[path = "../shared/seeds.rs"]
+mod seeds;
 mod writer;
 
-use std::panic::{AssertUnwindSafe, catch_unwind};
-
-use writer::{Random, Shard};
+use random::Random;
+use writer::Shard;
 
 /// Cases of a plain run.
 const CASES: u64 = 400;
 
 #[test]
 fn every_hint_set_leads_to_the_tree_and_needs_what_it_names_and_nothing_else() {
-    let number = |name: &str, otherwise: u64| {
-        std::env::var(name).map_or(otherwise, |text| text.parse().unwrap_or_else(|e| panic!("{name}: {e}")))
-    };
-    let (cases, first) = (number("RECOVERYLOG_SETS", CASES), number("RECOVERYLOG_SEED", 1));
+    let (cases, is_whole) = seeds::each("RECOVERYLOG_SETS", CASES, |seed| {
+        let mut shard = Shard::new(Random::new(seed));
+        shard.work();
+        judge::check(&shard)
+    });
     let mut totals = judge::Totals::default();
-    for seed in first..first + cases {
-        let case = || {
-            let mut shard = Shard::new(Random::new(seed));
-            shard.work();
-            judge::check(&shard)
-        };
-        let Ok(counted) = catch_unwind(AssertUnwindSafe(case)) else {
-            panic!("seed {seed} failed: RECOVERYLOG_SEED={seed} RECOVERYLOG_SETS=1 repeats it");
-        };
+    for counted in cases {
         totals.add(counted);
     }
-    println!("{cases} cases from seed {first} on: {totals:?}");
+    println!("{totals:?}");
     // Otherwise nothing was tried.
-    assert!(cases < CASES || totals.is_telling(), "{totals:?}");
+    assert!(!is_whole || totals.is_telling(), "{totals:?}");
 }
 
 #[test]
 fn a_directory_that_is_gone_on_from_becomes_what_a_play_of_the_whole_gives() {
-    let number = |name: &str, otherwise: u64| {
-        std::env::var(name).map_or(otherwise, |text| text.parse().unwrap_or_else(|e| panic!("{name}: {e}")))
-    };
-    let (cases, first) = (number("RECOVERYLOG_SETS", CASES), number("RECOVERYLOG_SEED", 1));
-    let mut total = resume::Tried::default();
-    for seed in first..first + cases {
-        let Ok(tried) = catch_unwind(|| resume::check(seed)) else {
-            panic!("seed {seed} failed: RECOVERYLOG_SEED={seed} RECOVERYLOG_SETS=1 repeats it");
-        };
+    let (cases, is_whole) = seeds::each("RECOVERYLOG_SETS", CASES, resume::check);
+    let (machines, mut total) = (cases.len() as u64, resume::Tried::default());
+    for tried in cases {
         total.add(tried);
     }
-    println!("{cases} machines from seed {first} on: {total:?}");
+    println!("{total:?}");
     // Otherwise nothing was tried.
-    let is_telling = total.resumed > cases / 2 && total.rebuilt_files > cases / 4 && total.anew > cases / 20;
-    assert!(cases < CASES || is_telling, "{total:?}");
+    let is_telling =
+        total.resumed > machines / 2 && total.rebuilt_files > machines / 4 && total.anew > machines / 20;
+    assert!(!is_whole || is_telling, "{total:?}");
 }

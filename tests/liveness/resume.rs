@@ -8,7 +8,8 @@ use recoverylog::vfs::{CrashPlan, Fault, FaultPlan, FaultyFs, FileSystem, Memory
 use recoverylog::{ErrorKind, FsmHints};
 
 use super::judge::tree;
-use super::writer::{Random, Shard, options};
+use super::random::Random;
+use super::writer::{Shard, options};
 
 const TARGET: &str = "/data";
 

@@ -11,35 +11,11 @@ use recoverylog::player::{PlayOptions, Player};
 use recoverylog::vfs::MemoryFs;
 use recoverylog::{Deadline, Fnode, FsmHints, JournalName, LogPath, Recorder, RecorderOptions};
 
+use super::random::Random;
+
 pub(crate) const PAGE: u64 = 64;
 /// Paths of which a file that is renamed to one becomes a property.
 const PROPERTIES: [&str; 2] = ["/IDENTITY", "/d/VERSION"];
-
-/// Small numbers out of a seed.
-#[derive(Clone, Debug)]
-pub(crate) struct Random(u64);
-
-impl Random {
-    pub(crate) fn new(seed: u64) -> Self {
-        Self(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) ^ 0x2545_f491_4f6c_dd1d)
-    }
-
-    pub(crate) fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut z = self.0;
-        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        z ^ (z >> 31)
-    }
-
-    pub(crate) fn below(&mut self, bound: u64) -> u64 {
-        self.next() % bound
-    }
-
-    pub(crate) fn one_in(&mut self, times: u64) -> bool {
-        self.below(times) == 0
-    }
-}
 
 /// Paths and contents; several paths of one number are one file.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]

@@ -16,8 +16,8 @@ use recoverylog::{
     Deadline, ErrorKind, FsmHints, FsmOptions, JournalName, RecordedFs, Recorder, RecorderOptions,
 };
 
-use super::Tally;
-use super::engine::{Fs, Handles, ROOT, Random, operate};
+use super::engine::{Handles, ROOT, Tally, operate};
+use super::random::Random;
 use super::tree::Tree;
 
 pub(crate) struct World {
@@ -30,6 +30,9 @@ pub(crate) struct World {
     file_faults: Tally,
     ends: Tally,
 }
+
+/// The file system that is recorded.
+type Fs = RecordedFs<FaultyFs<MemoryFs>>;
 
 /// A writer and the directory it records.
 struct Writer {

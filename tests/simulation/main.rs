@@ -26,6 +26,8 @@
 mod damage;
 mod deliver;
 mod events;
+#[path = "../shared/files.rs"]
+mod files;
 mod gate;
 mod net;
 mod oracle;
@@ -33,7 +35,7 @@ mod planted;
 mod port;
 mod process;
 mod seed;
-#[path = "../recorded_equals_played/tree.rs"]
+#[path = "../shared/tree.rs"]
 mod tree;
 mod world;
 

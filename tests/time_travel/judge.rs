@@ -3,17 +3,18 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use bytes::Bytes;
+use ::bytes::Bytes;
 use recoverylog::hint_store::{Candidate, HintStore, MemoryHints};
 use recoverylog::journal::{Append, Journal, MemoryJournals};
 use recoverylog::player::{Bound, Played, Player};
 use recoverylog::prune::{PruneOptions, Pruner, Source};
 use recoverylog::replica::Past;
-use recoverylog::vfs::{FileKind, FileSystem, MemoryFs, OpenMode};
+use recoverylog::vfs::MemoryFs;
 use recoverylog::{ErrorKind, FsmHints, JournalName, Offset, SeqNo};
 
-use super::truth::{Moment, Tree, content, read};
+use super::truth::{Moment, Tree, read};
 use super::writer::{NAMES, Shard, options, soon};
+use super::{bytes, files};
 
 /// Bytes of a fragment of the copies that lose one.
 const FRAGMENT: usize = 300;
@@ -63,7 +64,9 @@ pub(crate) fn check(shard: &mut Shard) -> Totals {
     let mut totals = Totals { forks: shard.logs.len() - 1, ..Totals::default() };
     let log = shard.log();
     // Points of the present log; of those before a fork the logs before it tell.
-    let history: Vec<_> = read(shard).into_iter().filter(|moment| moment.log == log).collect();
+    let logs: Vec<_> = shard.logs.iter().map(|log| (log.clone(), None)).collect();
+    let history: Vec<_> =
+        read(&shard.journals, &logs).into_iter().filter(|moment| moment.log == log).collect();
     let sets: Vec<_> = shard.sets.iter().filter(|set| set.log.as_ref() == Some(&log)).cloned().collect();
     let is_whole = shard.logs.len() == 1;
     let reached = |moment: &Moment| is_whole || sets.iter().any(|set| leads_to(set, moment));
@@ -136,27 +139,15 @@ fn same((played, fs): (Played, Arc<MemoryFs>), moment: &Moment, who: &dyn std::f
         tree.links.insert(path.to_string(), fnode);
     }
     let mut tree = tree.shown();
-    collect(&fs, Path::new("/data"), &mut |path| {
+    for path in files::below(&*fs, Path::new("/data")) {
         let below = format!("/{}", path.strip_prefix("/data").unwrap().display());
-        let file = fs.open(path, OpenMode::Read).unwrap();
-        let mut content = vec![0; file.metadata().unwrap().len as usize];
-        file.read_exact_at(&mut content, 0).unwrap();
+        let (_, content) = files::read(&*fs, &path);
         match tree.links.get(&below) {
-            Some(fnode) => drop(tree.contents.insert(*fnode, content)),
+            Some(fnode) => drop(tree.contents.insert(*fnode, content.into())),
             None => drop(tree.properties.insert(below, content)),
         }
-    });
-    assert_eq!(tree, moment.tree.shown(), "behind seq-no {} by {who:?}", moment.seq_no);
-}
-
-fn collect(fs: &MemoryFs, directory: &Path, each: &mut dyn FnMut(&Path)) {
-    for entry in fs.read_dir(directory).unwrap() {
-        let path = directory.join(entry.name);
-        match entry.kind {
-            FileKind::Directory => collect(fs, &path, each),
-            _ => each(&path),
-        }
     }
+    assert_eq!(tree, moment.tree.shown(), "behind seq-no {} by {who:?}", moment.seq_no);
 }
 
 /// Checks one set: it leads to the point, or says that it describes a later one.
@@ -297,7 +288,8 @@ fn lose(shard: &mut Shard, history: &[Moment], sets: &[FsmHints], totals: &mut T
 }
 
 fn contents(shard: &Shard) -> Vec<(JournalName, Vec<u8>)> {
-    shard.logs.iter().map(|log| (log.clone(), content(&*shard.journals.journal(log)))).collect()
+    let content = |log| bytes::from(&*shard.journals.journal(log), Offset::ZERO);
+    shard.logs.iter().map(|log| (log.clone(), content(log))).collect()
 }
 
 /// Copies all logs, in small fragments.

@@ -1,19 +1,24 @@
 //! What the tree was behind each operation, by a reader that knows nothing of hints, plans or points.
+//!
+//! *Invariants.* An operation is of the history where its number and its checksum go on with what was before.
+//!
+//! *Does not* hide anything but on demand.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use recoverylog::journal::{Journal, ReadRange, ReadStep};
+use recoverylog::journal::{Journal, MemoryJournals};
 use recoverylog::scan::{Found, LogScan, ScanOptions};
 use recoverylog::{Checksum, Fnode, JournalName, Mark, Offset, OpBody, SeqNo};
 
-use super::writer::{Shard, soon};
+use super::bytes;
 
 /// Files and properties by path; several paths of one number are one file.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
 pub(crate) struct Tree {
     pub(crate) links: BTreeMap<String, Fnode>,
-    pub(crate) contents: BTreeMap<Fnode, Vec<u8>>,
+    /// Shared by the trees in which a file is the same.
+    pub(crate) contents: BTreeMap<Fnode, Arc<Vec<u8>>>,
     pub(crate) properties: BTreeMap<String, Vec<u8>>,
 }
 
@@ -26,18 +31,21 @@ pub(crate) struct Moment {
     pub(crate) tree: Tree,
 }
 
-/// Reads the history of a shard out of all of its logs.
-pub(crate) fn read(shard: &Shard) -> Vec<Moment> {
+/// Reads a history out of its logs, which are whole, each up to an operation or to its head.
+pub(crate) fn read(journals: &MemoryJournals, logs: &[(JournalName, Option<SeqNo>)]) -> Vec<Moment> {
     let (mut next, mut checksum) = (SeqNo::FIRST, Checksum::ZERO);
     let (mut tree, mut moments) = (Tree::default(), Vec::new());
-    for log in &shard.logs {
-        let journal = shard.journals.journal(log);
-        let bytes = content(&*journal);
+    for (log, last) in logs {
+        let journal = journals.journal(log);
+        let bytes = bytes::from(&*journal, Offset::ZERO);
         for found in LogScan::open(Arc::clone(&journal) as Arc<dyn Journal>, ScanOptions::default()).unwrap()
         {
             let Found::Op(found) = found.unwrap() else { continue };
             if found.op.author.is_none() || (found.op.seq_no, found.op.checksum) != (next, checksum) {
                 continue;
+            }
+            if last.is_some_and(|last| next > last) {
+                break;
             }
             (next, checksum) = (next.next(), checksum.extend(&found.message));
             let payload = &bytes[found.payload_begin.get() as usize..found.end.get() as usize];
@@ -49,25 +57,13 @@ pub(crate) fn read(shard: &Shard) -> Vec<Moment> {
     moments
 }
 
-pub(crate) fn content(journal: &dyn Journal) -> Vec<u8> {
-    let head = journal.head(soon()).unwrap().offset;
-    let mut reader = journal.read(ReadRange::bounded(Offset::ZERO, head)).unwrap();
-    let mut bytes = Vec::new();
-    while let ReadStep::Chunk(chunk) = reader.next(soon()).unwrap() {
-        let begin = bytes.len();
-        bytes.resize(begin + chunk.len() as usize, 0);
-        chunk.read_exact_at(&mut bytes[begin..], 0).unwrap();
-    }
-    bytes
-}
-
 impl Tree {
     fn apply(&mut self, body: &OpBody, seq_no: SeqNo, payload: &[u8]) {
         match body {
             OpBody::NoOp => {}
             OpBody::Create { path } => {
                 self.links.insert(path.to_string(), Fnode::new(seq_no));
-                self.contents.insert(Fnode::new(seq_no), Vec::new());
+                self.contents.insert(Fnode::new(seq_no), Arc::default());
             }
             OpBody::Link { fnode, path } => drop(self.links.insert(path.to_string(), *fnode)),
             OpBody::Unlink { fnode, path } => {
@@ -77,7 +73,7 @@ impl Tree {
                 }
             }
             OpBody::Write { fnode, offset } => {
-                let content = self.contents.get_mut(fnode).unwrap();
+                let content = Arc::make_mut(self.contents.get_mut(fnode).unwrap());
                 let range = *offset as usize..*offset as usize + payload.len();
                 if !payload.is_empty() {
                     content.resize(content.len().max(range.end), 0);

@@ -1,56 +1,28 @@
 //! What an engine does to its files, at random.
+//!
+//! *Invariants.* One call of [`operate`] is one call of a file system, or some.
+//!
+//! *Does not* look whether anything came of it: what it recorded is compared elsewhere.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
-use std::sync::Mutex;
+use std::sync::{Arc, Mutex};
 
 use recoverylog::ErrorKind;
 use recoverylog::RecordedFs;
 use recoverylog::recorded_fs::RecordedFile;
 use recoverylog::tracker::{RewriteOptions, Rewriter};
-use recoverylog::vfs::{FaultyFs, File, FileKind, FileSystem, MemoryFs, OpenMode};
+use recoverylog::vfs::{File, FileKind, FileSystem, OpenMode};
 
-use super::Tally;
+use super::random::Random;
 
-/// The file system that is recorded.
-pub(crate) type Fs = RecordedFs<FaultyFs<MemoryFs>>;
+/// How often each thing happened.
+pub(crate) type Tally = BTreeMap<String, u64>;
 
 /// The recorded directory.
 pub(crate) const ROOT: &str = "/data";
 const DIRECTORIES: [&str; 6] = ["", "a", "d", "a/b", "e", "d/c"];
 const NAMES: [&str; 6] = ["f0", "f1", "f2", "f3", "LOG1", "LOCK"];
-
-/// Small numbers out of a seed.
-#[derive(Debug)]
-pub(crate) struct Random(u64);
-
-impl Random {
-    pub(crate) fn new(seed: u64) -> Self {
-        Self(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) ^ 0x5851_f42d_4c95_7f2d)
-    }
-
-    pub(crate) fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut z = self.0;
-        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        z ^ (z >> 31)
-    }
-
-    pub(crate) fn below(&mut self, bound: u64) -> u64 {
-        self.next() % bound
-    }
-
-    pub(crate) fn one_in(&mut self, times: u64) -> bool {
-        self.below(times) == 0
-    }
-
-    fn bytes(&mut self, len_max: u64) -> Vec<u8> {
-        let len = if self.one_in(8) { 0 } else { self.below(len_max) + 1 };
-        let byte = b'a' + self.below(26) as u8;
-        vec![byte; len as usize]
-    }
-}
 
 /// Handles that stay open, also over files that lost their names, and what writes again in the background.
 pub(crate) struct Handles(Mutex<Vec<(PathBuf, Arc<RecordedFile>)>>, Mutex<Rewriter>);
@@ -63,7 +35,12 @@ impl Default for Handles {
 }
 
 /// Does one operation; returns its name, and whether it is one step of the log.
-pub(crate) fn operate(fs: &Fs, handles: &Handles, random: &mut Random, tally: &mut Tally) -> bool {
+pub(crate) fn operate<F: FileSystem>(
+    fs: &RecordedFs<F>,
+    handles: &Handles,
+    random: &mut Random,
+    tally: &mut Tally,
+) -> bool {
     let (what, worked, atomic) = draw(fs, handles, random);
     *tally.entry(what.to_owned()).or_default() += u64::from(worked);
     atomic
@@ -75,12 +52,13 @@ fn path(random: &mut Random) -> PathBuf {
 }
 
 /// Picks a file that is there.
-fn existing(fs: &Fs, random: &mut Random) -> Option<PathBuf> {
+fn existing<F: FileSystem>(fs: &RecordedFs<F>, random: &mut Random) -> Option<PathBuf> {
     let mut files = Vec::new();
     for directory in DIRECTORIES {
         let directory = Path::new(ROOT).join(directory);
         let entries = fs.read_dir(&directory).unwrap_or_default();
         let names = entries.into_iter().filter(|entry| entry.kind == FileKind::File);
+        let names = names.filter(|entry| NAMES.iter().any(|name| entry.name == *name));
         files.extend(names.map(|entry| directory.join(entry.name)));
     }
     let count = files.len() as u64;
@@ -91,7 +69,11 @@ fn directory(random: &mut Random) -> PathBuf {
     Path::new(ROOT).join(DIRECTORIES[1 + random.below(5) as usize])
 }
 
-fn draw(fs: &Fs, handles: &Handles, random: &mut Random) -> (&'static str, bool, bool) {
+fn draw<F: FileSystem>(
+    fs: &RecordedFs<F>,
+    handles: &Handles,
+    random: &mut Random,
+) -> (&'static str, bool, bool) {
     let (one, other) = (path(random), path(random));
     let there = existing(fs, random).unwrap_or_else(|| one.clone());
     let over =
@@ -156,17 +138,26 @@ fn with_handle(
     any_handle(handles, random).is_some_and(|file| call(&*file).is_ok())
 }
 
+fn some_bytes(random: &mut Random, len_max: u64) -> Vec<u8> {
+    let len = if random.one_in(8) { 0 } else { random.below(len_max) + 1 };
+    vec![b'a' + random.below(26) as u8; len as usize]
+}
+
 fn is_unlinked(file: &RecordedFile) -> bool {
     file.metadata().is_ok_and(|metadata| metadata.links == 0)
 }
 
-fn write(fs: &Fs, handles: &Handles, random: &mut Random) -> (&'static str, bool, bool) {
+fn write<F: FileSystem>(
+    fs: &RecordedFs<F>,
+    handles: &Handles,
+    random: &mut Random,
+) -> (&'static str, bool, bool) {
     let Some(file) = any_handle(handles, random) else {
         let one = path(random);
         return ("create", keep(handles, &one, fs.open_recorded(&one, OpenMode::Create)), true);
     };
     let what = if is_unlinked(&file) { "write to an unlinked file" } else { "write" };
-    let (bytes, offset) = (random.bytes(3_000), random.below(4_000));
+    let (bytes, offset) = (some_bytes(random, 3_000), random.below(4_000));
     // One call, so that it is one step even where it comes out short.
     (what, file.write_at(&bytes, offset).is_ok(), true)
 }
@@ -174,12 +165,12 @@ fn write(fs: &Fs, handles: &Handles, random: &mut Random) -> (&'static str, bool
 fn append(handles: &Handles, random: &mut Random) -> (&'static str, bool, bool) {
     let Some(file) = any_handle(handles, random) else { return ("append", false, true) };
     let what = if is_unlinked(&file) { "append to an unlinked file" } else { "append" };
-    let bytes = random.bytes(2_000);
+    let bytes = some_bytes(random, 2_000);
     (what, file.append(&bytes).is_ok(), false)
 }
 
 /// Writes again what lies in old windows, behind which something was recorded that is dead at once.
-fn rewrite(fs: &Fs, handles: &Handles) -> bool {
+fn rewrite<F: FileSystem>(fs: &RecordedFs<F>, handles: &Handles) -> bool {
     if !(0..200).all(|_| fs.recorder().no_op().is_ok()) {
         return false;
     }
@@ -189,7 +180,12 @@ fn rewrite(fs: &Fs, handles: &Handles) -> bool {
     stepped.is_ok_and(|bytes| bytes > 0)
 }
 
-fn rename(fs: &Fs, handles: &Handles, from: &Path, to: &Path) -> (&'static str, bool, bool) {
+fn rename<F: FileSystem>(
+    fs: &RecordedFs<F>,
+    handles: &Handles,
+    from: &Path,
+    to: &Path,
+) -> (&'static str, bool, bool) {
     let is_open = handles.0.lock().unwrap().iter().any(|(path, _)| path == to);
     let replaces = fs.metadata(to).is_ok_and(|found| found.kind == FileKind::File);
     let what = match (replaces, is_open) {
