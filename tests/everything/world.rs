@@ -234,7 +234,7 @@ impl World {
         }
         if random.one_in(6) {
             let fault = if random.one_in(2) { Fault::Crash } else { Fault::CrashTorn };
-            writer.disk.inject(FaultPlan::At { number: writer.disk.changes() + random.below(40), fault });
+            writer.disk.inject(FaultPlan::At { number: writer.disk.changes() + random.below(12), fault });
         }
         for _ in 0..5 + random.below(40) {
             operate(writer.primary.fs(), &writer.handles, random, tally);
