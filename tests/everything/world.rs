@@ -282,6 +282,10 @@ impl World {
 
     /// Those who lost the role work on, and learn that they did.
     fn wake(&mut self, at: usize) {
+        if self.shards[at].primary.is_none() {
+            // Nobody took the role from them yet.
+            return;
+        }
         let Some(zombie) = self.shards[at].zombies.pop() else { return };
         for _ in 0..5 {
             operate(zombie.primary.fs(), &zombie.handles, &mut self.random, &mut self.tally);
@@ -302,13 +306,28 @@ impl World {
     fn hand_off(&mut self, at: usize) {
         let machine = self.other(at);
         let standby = self.follow(at, machine);
-        self.work(at);
-        if self.random.one_in(2) {
-            self.prune();
-        }
+        self.meanwhile(at, &standby.0);
         self.promote(at, machine, Some(standby));
         self.count("promoted while another one worked");
         self.wake(at);
+    }
+
+    /// What a primary does while a standby follows, which has perhaps begun by hints that are not the newest any more.
+    fn meanwhile(&mut self, at: usize, standby: &Standby) {
+        if self.random.one_in(2) {
+            // It may fail, on a machine that does.
+            drop(standby.wait_for_tail(soon()));
+        }
+        for _ in 0..self.random.below(5) {
+            if self.shards[at].primary.is_none() {
+                return;
+            }
+            match self.random.below(4) {
+                0..2 => self.work(at),
+                2 => self.publish(at),
+                _ => self.prune(),
+            }
+        }
     }
 
     fn other(&self, at: usize) -> usize {
@@ -319,13 +338,7 @@ impl World {
     fn stand_by(&mut self, at: usize) {
         let machine = self.other(at);
         let (standby, following) = self.follow(at, machine);
-        for _ in 0..self.random.below(3) {
-            self.work(at);
-            if self.shards[at].primary.is_none() {
-                break;
-            }
-            self.prune();
-        }
+        self.meanwhile(at, &standby);
         let follows = self.random.one_in(2) && standby.wait_for_tail(soon()).is_ok();
         let closed = standby.close();
         if following.disk.has_crashed() {
@@ -370,7 +383,6 @@ impl World {
             self.shards[at].machines[machine].disk = image;
         }
         self.reboot(at, machine);
-        self.take_over(at);
         self.count("lost");
     }
 
