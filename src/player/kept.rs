@@ -505,7 +505,7 @@ fn names_of_others(root: &dyn FileSystem, fsm: &Fsm) -> Result<Vec<Vec<u8>>> {
     Ok(others.map(|name| name.as_bytes().to_vec()).collect())
 }
 
-/// Returns how each live file looks that has a name outside of the reserved folder.
+/// Returns how each live file looks that has a name outside of the reserved folder, and none that is not recorded.
 fn stamps(root: &dyn FileSystem, fsm: &Fsm) -> Result<Vec<(Fnode, Stamp)>> {
     let mut stamps = Vec::with_capacity(fsm.live_files());
     for (fnode, node) in fsm.nodes() {
@@ -513,7 +513,9 @@ fn stamps(root: &dyn FileSystem, fsm: &Fsm) -> Result<Vec<(Fnode, Stamp)>> {
         let relative = checked(link)?;
         let found = root.metadata(relative);
         let found = found.map_err(|error| failed("looking at a file", error))?;
-        stamps.extend(Stamp::of(&found).map(|stamp| (fnode, stamp)));
+        // A further name, which is not recorded, would be taken for a file of its own by whoever records here next.
+        let is_ours = |stamp: &Stamp| stamp.links == node.links().len() as u64;
+        stamps.extend(Stamp::of(&found).filter(is_ours).map(|stamp| (fnode, stamp)));
     }
     Ok(stamps)
 }

@@ -251,3 +251,27 @@ fn a_log_that_is_another_one_by_now_is_played_anew() {
     assert!(world.fs.metadata(Path::new("/one/file")).is_err());
     assert_eq!(world.content("/one/file-8"), b"of the other log");
 }
+
+#[test]
+fn a_file_with_a_name_that_is_not_recorded_is_built_again_and_the_name_is_of_another_file() {
+    let world = World::new();
+    let first = world.resume("/one", 1);
+    write(&first, "file", b"before");
+    write(&first, "other", b"other");
+    first.fs().hard_link(Path::new("/one/file"), Path::new("/one/LOG.old")).unwrap();
+    first.close(soon()).unwrap();
+
+    let second = world.resume("/one", 2);
+    let resumed = second.resumed().unwrap();
+    assert_eq!((resumed.kept_files, resumed.rebuilt_files), (1, 1));
+    second.fs().rename(Path::new("/one/LOG.old"), Path::new("/one/recorded")).unwrap();
+    let file = second.fs().open(Path::new("/one/file"), OpenMode::ReadWrite).unwrap();
+    file.write_all_at(b"after!", 0).unwrap();
+    second.close(soon()).unwrap();
+    let elsewhere = world.primary("/two", 3);
+    for directory in ["/one", "/two"] {
+        assert_eq!(world.content(&format!("{directory}/file")), b"after!");
+        assert_eq!(world.content(&format!("{directory}/recorded")), b"before");
+    }
+    drop(elsewhere);
+}
