@@ -43,6 +43,9 @@ pub(crate) struct Shard {
     pub(crate) zombies: Vec<Writer>,
     /// What was durable when it was asked for, and the tree then.
     pub(crate) acknowledged: Option<(SeqNo, Tree)>,
+    /// Its live maps join what lies apart: what others left out they may have to name. Directories that are gone on from
+    /// remember what was joined.
+    pub(crate) joins: bool,
 }
 
 /// What was drawn of a replica's options.
@@ -50,8 +53,6 @@ pub(crate) struct Shard {
 pub(crate) struct Drawn {
     /// It goes on from a directory that is there.
     pub(crate) resumes: bool,
-    /// Its live map joins what is not alive with what is: what others left out it may have to name.
-    pub(crate) joins: bool,
 }
 
 /// A machine, with one directory.
@@ -99,6 +100,7 @@ impl Shard {
             primary: None,
             zombies: Vec::new(),
             acknowledged: None,
+            joins: random.one_in(6),
         }
     }
 
@@ -118,7 +120,7 @@ impl Shard {
             mark_every: Duration::ZERO,
             ..ReplicaOptions::default()
         };
-        let drawn = Drawn { resumes: !random.one_in(4), joins: random.one_in(6) };
+        let drawn = Drawn { resumes: !random.one_in(4) };
         options.play.resume = drawn.resumes;
         options.play.sync = random.one_in(2);
         options.play.parallelism = 1 + random.below(2) as usize;
@@ -126,7 +128,7 @@ impl Shard {
             seek_bytes: [0, 200, 64 << 10][random.below(3) as usize],
             extra_bytes: [0, 1_000, 256 << 10][random.below(3) as usize],
         };
-        let extents_max = if drawn.joins { 2 + random.below(12) as usize } else { 1 << 18 };
+        let extents_max = if self.joins { 2 + random.below(12) as usize } else { 1 << 18 };
         options.recorder = RecorderOptions::default()
             .hint_budget(budget)
             .extents_per_file_max(extents_max)

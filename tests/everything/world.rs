@@ -363,7 +363,7 @@ impl World {
                 self.shards[at].machines[machine].is_dirty = !drawn.resumes;
                 self.count("closed");
             }
-            Err(error) => assert!(drawn.joins, "{error:?}"),
+            Err(error) => assert!(self.shards[at].joins, "{error:?}"),
         }
         if self.random.one_in(3) {
             self.reboot(at, machine);
@@ -405,7 +405,7 @@ impl World {
     fn unpublished(&mut self, at: usize, error: &recoverylog::Error) {
         let writer = self.shards[at].primary.as_ref().unwrap();
         let has_failed = writer.disk.has_crashed() || writer.primary.recorder().failure().is_some();
-        assert!(has_failed || writer.drawn.joins, "{error:?}");
+        assert!(has_failed || self.shards[at].joins, "{error:?}");
         self.count(if has_failed { "not published: failed" } else { "not published: joined" });
         if has_failed {
             self.lose(at);
