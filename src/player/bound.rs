@@ -34,7 +34,8 @@ pub enum Bound {
     /// between two marks it is known that they were recorded between the two times. So nothing that was recorded later
     /// is there, and everything is there that was recorded before that mark.
     Time(i64),
-    /// Behind the mark of this name: the newest one, where several have it, of those that can be read.
+    /// Behind the mark of this name: the newest one, where several have it. Where something behind it cannot be read, there
+    /// may be a newer one, and it has to be named by its number.
     Mark(Bytes),
 }
 
@@ -224,11 +225,8 @@ impl Search<'_> {
             if sought.is_final {
                 break;
             }
-            match self.take(found?, &mut sought) {
-                // The newest of a name is the newest that can be read.
-                Err(_) if matches!(self.bound, Bound::Mark(_)) && sought.reached.is_some() => break,
-                taken => taken?,
-            }
+            let taken = found.and_then(|found| self.take(found, &mut sought));
+            taken.map_err(|error| self.behind_a_mark(error, sought.reached.as_ref()))?;
         }
         self.end(sought)
     }
@@ -299,14 +297,13 @@ impl Search<'_> {
     /// Says what was found.
     fn end(&self, sought: Sought) -> Result<Reached, Unreached> {
         let log = self.journal.name();
-        let is_named = matches!(self.bound, Bound::Mark(_)) && sought.reached.is_some();
-        if !sought.is_final && !is_named {
-            if let Some(begin) = sought.torn.filter(|_| self.end.is_none()) {
-                tail::check_torn(Arc::clone(self.journal), &sought.fsm, begin, self.step, None)?;
-            }
-            if let Some(damage) = sought.judge.unresolved_damage() {
-                return Err(damage.into());
-            }
+        if !sought.is_final {
+            let torn = sought.torn.filter(|_| self.end.is_none());
+            let checked = torn.map_or(Ok(()), |begin| {
+                tail::check_torn(Arc::clone(self.journal), &sought.fsm, begin, self.step, None)
+            });
+            let checked = checked.and_then(|()| sought.judge.unresolved_damage().map_or(Ok(()), Err));
+            checked.map_err(|error| self.behind_a_mark(error, sought.reached.as_ref()))?;
         }
         let unconnected = sought.judge.unconnected().filter(|_| !sought.is_final);
         let unconnected =
@@ -314,6 +311,16 @@ impl Search<'_> {
         match sought.reached {
             Some(point) => Ok(Reached { point, unconnected }),
             None => Err(Unreached::NotFound(self.not_found(&sought.fsm))),
+        }
+    }
+
+    /// Says of what cannot be read behind a mark of the name that it may hold a newer one.
+    fn behind_a_mark(&self, error: Error, reached: Option<&Point>) -> Error {
+        match reached.filter(|_| matches!(self.bound, Bound::Mark(_))) {
+            Some(Point { seq_no, .. }) => error.advise(format!(
+                "a newer mark of the name may have been there; the one at seq-no {seq_no} can be restored by its number"
+            )),
+            None => error,
         }
     }
 
