@@ -28,8 +28,10 @@ impl Kept {
 
 impl HintStore for Kept {
     fn candidates(&self, log: &JournalName, _deadline: Deadline) -> recoverylog::Result<Vec<Candidate>> {
-        let sets = self.sets().into_iter().enumerate();
-        let mut sets: Vec<_> = sets.map(|(at, set)| Candidate::new(format!("set {at}"), Ok(set))).collect();
+        // A name is that of one set for ever: replicas remember by it what failed.
+        let name = |set: &FsmHints| format!("set {:?}", set.as_of.map(|as_of| as_of.offset));
+        let mut sets: Vec<_> =
+            self.sets().into_iter().map(|set| Candidate::new(name(&set), Ok(set))).collect();
         sort_candidates(&mut sets, log);
         Ok(sets)
     }
