@@ -9,7 +9,7 @@
 use std::ops::Range;
 
 /// Extents in one piece of memory.
-const CHUNK_MAX: usize = 128;
+const CHUNK_MAX: usize = 32;
 /// The longest part that reserved memory grows by at once, in extents.
 const SPARE_MAX: usize = 8;
 /// In `Extent::run`: the operation carries a digest.
@@ -139,8 +139,23 @@ impl Extent {
 /// The extents of one file.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Extents {
-    chunks: Vec<Vec<Extent>>,
+    chunks: Vec<Chunk>,
     len: usize,
+}
+
+/// Extents in one piece of memory: at least one.
+#[derive(Clone, Debug)]
+struct Chunk {
+    /// Where in the file the first one begins: most chunks that a search passes by are never looked into.
+    at: u64,
+    extents: Vec<Extent>,
+}
+
+impl Chunk {
+    /// Takes the extents of a chunk.
+    fn of(extents: Vec<Extent>) -> Self {
+        Self { at: first_at(&extents), extents }
+    }
 }
 
 impl Extents {
@@ -149,22 +164,25 @@ impl Extents {
     }
 
     pub(super) fn iter(&self) -> impl Iterator<Item = &Extent> {
-        self.chunks.iter().flatten()
+        self.chunks.iter().flat_map(|chunk| &chunk.extents)
     }
 
     pub(super) fn last(&self) -> Option<&Extent> {
-        self.chunks.last().and_then(|chunk| chunk.last())
+        self.chunks.last().and_then(|chunk| chunk.extents.last())
     }
 
     pub(super) fn iter_mut(&mut self) -> impl Iterator<Item = &mut Extent> {
-        self.chunks.iter_mut().flatten()
+        self.chunks.iter_mut().flat_map(|chunk| &mut chunk.extents)
     }
 
     /// Returns those that hold a byte of `[begin, end)` of the file.
     pub(super) fn in_range(&self, range: Range<u64>) -> impl Iterator<Item = &Extent> {
         let (chunk, index) = self.first_past(range.start);
         let rest = self.chunks.get(chunk..).unwrap_or_default();
-        rest.iter().flatten().skip(index).take_while(move |extent| extent.at < range.end)
+        rest.iter()
+            .flat_map(|chunk| &chunk.extents)
+            .skip(index)
+            .take_while(move |extent| extent.at < range.end)
     }
 
     /// Puts `new` in the place of what its bytes were before.
@@ -172,16 +190,17 @@ impl Extents {
         if new.len == 0 {
             return;
         }
-        let last = self.chunks.last_mut();
-        if last.as_ref().and_then(|chunk| chunk.last()).is_none_or(|last| last.end() <= new.at) {
-            self.len += 1;
-            match last {
-                Some(chunk) if chunk.len() < CHUNK_MAX => push(chunk, new),
-                _ => self.chunks.push(vec![new]),
-            }
+        if self.last().is_none_or(|last| last.end() <= new.at) {
+            self.append(new);
             return;
         }
-        let (from, to) = (self.first_past(new.at), self.first_from(new.end()));
+        let from = self.first_past(new.at);
+        // Most files are overwritten in pages.
+        if let Some(same) = self.get_mut(from).filter(|same| same.at == new.at && same.len == new.len) {
+            *same = new;
+            return;
+        }
+        let to = self.first_from(new.end());
         let mut parts: [Option<Extent>; 3] = [None, None, None];
         if from < to {
             if let Some(first) = self.get(from).filter(|first| first.at < new.at) {
@@ -204,7 +223,7 @@ impl Extents {
         while self.len > target {
             let mut merged: Vec<Extent> = Vec::with_capacity(self.len);
             let mut left = self.len;
-            for next in self.chunks.drain(..).flatten() {
+            for next in self.chunks.drain(..).flat_map(|chunk| chunk.extents) {
                 let last = merged.last_mut().filter(|last| {
                     left > target
                         && last.run() == next.run()
@@ -220,7 +239,7 @@ impl Extents {
                 }
             }
             self.len = merged.len();
-            self.chunks = merged.chunks(CHUNK_MAX).map(<[Extent]>::to_vec).collect();
+            self.chunks = merged.chunks(CHUNK_MAX).map(|chunk| Chunk::of(chunk.to_vec())).collect();
             if distance_max == u64::MAX {
                 return;
             }
@@ -231,63 +250,101 @@ impl Extents {
     /// Returns the bytes of memory that are held.
     #[cfg(test)]
     pub(super) fn memory(&self) -> usize {
-        let of = |chunk: &Vec<Extent>| chunk.capacity() * size_of::<Extent>();
-        self.chunks.capacity() * size_of::<Vec<Extent>>() + self.chunks.iter().map(of).sum::<usize>()
+        let of = |chunk: &Chunk| chunk.extents.capacity() * size_of::<Extent>();
+        self.chunks.capacity() * size_of::<Chunk>() + self.chunks.iter().map(of).sum::<usize>()
     }
 
     /// Returns the place of the first extent that ends past `at`.
     fn first_past(&self, at: u64) -> (usize, usize) {
-        let chunk = self.chunks.partition_point(|chunk| chunk.last().is_some_and(|last| last.end() <= at));
-        let index = self.chunks.get(chunk).map_or(0, |chunk| chunk.partition_point(|e| e.end() <= at));
-        (chunk, index)
+        self.first_without(at, |extent| extent.end() <= at)
     }
 
     /// Returns the place of the first extent that begins at or past `at`.
     fn first_from(&self, at: u64) -> (usize, usize) {
-        let chunk = self.chunks.partition_point(|chunk| chunk.last().is_some_and(|last| last.at < at));
-        let index = self.chunks.get(chunk).map_or(0, |chunk| chunk.partition_point(|e| e.at < at));
-        (chunk, index)
+        self.first_without(at, |extent| extent.at < at)
+    }
+
+    /// Returns the place of the first extent that is not `before`: that holds for the first ones alone, and for none that
+    /// begins past `at`.
+    fn first_without(&self, at: u64, before: impl Fn(&Extent) -> bool) -> (usize, usize) {
+        let chunk = self.chunks.partition_point(|chunk| chunk.at <= at).saturating_sub(1);
+        let extents = self.chunks.get(chunk).map_or(&[][..], |chunk| &chunk.extents);
+        match extents.partition_point(before) {
+            index if index < extents.len() => (chunk, index),
+            _ => (chunk + 1, 0),
+        }
     }
 
     fn get(&self, (chunk, index): (usize, usize)) -> Option<&Extent> {
-        self.chunks.get(chunk)?.get(index)
+        self.chunks.get(chunk)?.extents.get(index)
+    }
+
+    fn get_mut(&mut self, (chunk, index): (usize, usize)) -> Option<&mut Extent> {
+        self.chunks.get_mut(chunk)?.extents.get_mut(index)
     }
 
     /// Returns the extent before a place.
     fn before(&self, (chunk, index): (usize, usize)) -> Option<&Extent> {
         match index.checked_sub(1) {
             Some(index) => self.get((chunk, index)),
-            None => self.chunks.get(chunk.checked_sub(1)?)?.last(),
+            None => self.chunks.get(chunk.checked_sub(1)?)?.extents.last(),
+        }
+    }
+
+    /// Adds an extent behind the last one.
+    fn append(&mut self, new: Extent) {
+        self.len += 1;
+        match self.chunks.last_mut().map(|chunk| &mut chunk.extents).filter(|last| last.len() < CHUNK_MAX) {
+            Some(last) => {
+                if last.len() == last.capacity() {
+                    last.reserve_exact(spare(last.len()));
+                }
+                last.push(new);
+            }
+            None => {
+                // Most files have one chunk for as long as they live; a vector that grows begins with four.
+                if self.chunks.is_empty() {
+                    self.chunks.reserve_exact(1);
+                }
+                self.chunks.push(Chunk::of(vec![new]));
+            }
         }
     }
 
     /// Puts `parts` in the place of everything from one place to another.
     fn replace(&mut self, from: (usize, usize), to: (usize, usize), parts: [Option<Extent>; 3]) {
-        let count: usize = self.chunks.iter().skip(from.0).take(to.0 - from.0).map(Vec::len).sum();
-        let removed = count + to.1 - from.1;
+        let passed = self.chunks.iter().skip(from.0).take(to.0 - from.0);
+        let removed = passed.map(|chunk| chunk.extents.len()).sum::<usize>() + to.1 - from.1;
         let added = parts.iter().flatten().count();
         self.len = self.len + added - removed;
         if from.0 < to.0 {
             if let Some(last) = self.chunks.get_mut(to.0) {
-                last.drain(..to.1);
+                last.extents.drain(..to.1);
+                last.at = first_at(&last.extents);
             }
             self.chunks.drain(from.0 + 1..to.0);
-            if self.chunks.get(from.0 + 1).is_some_and(Vec::is_empty) {
+            if self.chunks.get(from.0 + 1).is_some_and(|chunk| chunk.extents.is_empty()) {
                 self.chunks.remove(from.0 + 1);
             }
         }
-        let Some(chunk) = self.chunks.get_mut(from.0) else { return };
-        let upto = if from.0 < to.0 { chunk.len() } else { to.1 };
-        if chunk.len() + added > chunk.capacity() {
-            chunk.reserve_exact(spare(chunk.len()).max(added));
+        let Some(Chunk { at, extents }) = self.chunks.get_mut(from.0) else { return };
+        let upto = if from.0 < to.0 { extents.len() } else { to.1 };
+        if extents.len() + added > extents.capacity() {
+            extents.reserve_exact(spare(extents.len()).max(added));
         }
-        chunk.splice(from.1..upto, parts.into_iter().flatten());
-        if chunk.len() > CHUNK_MAX {
-            let second = chunk.split_off(chunk.len() / 2);
-            chunk.shrink_to_fit();
-            self.chunks.insert(from.0 + 1, second);
+        extents.splice(from.1..upto, parts.into_iter().flatten());
+        *at = first_at(extents);
+        if extents.len() > CHUNK_MAX {
+            let second = extents.split_off(extents.len() / 2);
+            extents.shrink_to_fit();
+            self.chunks.insert(from.0 + 1, Chunk::of(second));
         }
     }
+}
+
+/// Returns where in the file some extents begin.
+fn first_at(extents: &[Extent]) -> u64 {
+    extents.first().map_or(0, |first| first.at)
 }
 
 /// Returns how many bytes of the log lie between two extents of one run.
@@ -295,14 +352,7 @@ fn distance(one: &Extent, other: &Extent) -> u64 {
     other.begin.saturating_sub(one.log_end()).max(one.begin.saturating_sub(other.log_end()))
 }
 
+/// Returns for how many more extents memory is reserved at once: little, since most files have few.
 fn spare(len: usize) -> usize {
     (len / 4).clamp(1, SPARE_MAX)
-}
-
-/// Pushes with little memory to spare: most files have few extents, and the others have many chunks.
-fn push(chunk: &mut Vec<Extent>, extent: Extent) {
-    if chunk.len() == chunk.capacity() {
-        chunk.reserve_exact(spare(chunk.len()));
-    }
-    chunk.push(extent);
 }
