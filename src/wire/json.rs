@@ -32,8 +32,8 @@ impl Encoder {
     pub(super) fn begin(log: &str, capacity: usize) -> Self {
         let mut out = Vec::with_capacity(capacity);
         let mut object = ObjectWriter::begin(&mut out);
-        object.string("log", log.as_bytes());
-        object.key("live_nodes");
+        object.string(br#""log":"#, log.as_bytes());
+        object.key(br#""live_nodes":"#);
         Self { out, has_files: false }
     }
 
@@ -53,13 +53,13 @@ impl Encoder {
     pub(super) fn end(mut self, hints: &FsmHints) -> Vec<u8> {
         self.out.extend_from_slice(if self.has_files { b"]" } else { b"null" });
         let mut object = ObjectWriter { out: &mut self.out, lead: b',' };
-        object.objects("properties", &hints.properties, put_property);
+        object.objects(br#""properties":"#, &hints.properties, put_property);
         if let Some(as_of) = &hints.as_of {
-            object.key("as_of");
+            object.key(br#""as_of":"#);
             put_as_of(as_of, object.out);
         }
         if let Some(crc32c) = hints.crc32c {
-            object.key("crc32c");
+            object.key(br#""crc32c":"#);
             put_number(crc32c.into(), object.out);
         }
         object.end();
@@ -298,22 +298,22 @@ impl Visitor<'_> for KeyVisitor {
 
 fn put_file(file: &FnodeSegments, out: &mut Vec<u8>) {
     let mut object = ObjectWriter::begin(out);
-    object.number("fnode", file.fnode);
-    object.objects("segments", &file.segments, put_segment);
+    object.number(br#""fnode":"#, file.fnode);
+    object.objects(br#""segments":"#, &file.segments, put_segment);
     object.end();
 }
 
 fn put_segment(segment: &Segment, out: &mut Vec<u8>) {
     let mut object = ObjectWriter::begin(out);
-    object.number("author", segment.author);
-    object.number("first_seq_no", segment.first_seq_no);
-    object.number("first_offset", segment.first_offset);
-    object.number("first_checksum", segment.first_checksum);
-    object.number("last_seq_no", segment.last_seq_no);
-    object.number("last_offset", segment.last_offset);
-    object.string("log", segment.log.as_bytes());
+    object.number(br#""author":"#, segment.author);
+    object.number(br#""first_seq_no":"#, segment.first_seq_no);
+    object.number(br#""first_offset":"#, segment.first_offset);
+    object.number(br#""first_checksum":"#, segment.first_checksum);
+    object.number(br#""last_seq_no":"#, segment.last_seq_no);
+    object.number(br#""last_offset":"#, segment.last_offset);
+    object.string(br#""log":"#, segment.log.as_bytes());
     if let Some(checksum) = segment.end_checksum {
-        object.key("end_checksum");
+        object.key(br#""end_checksum":"#);
         put_number(checksum.into(), object.out);
     }
     object.end();
@@ -321,18 +321,18 @@ fn put_segment(segment: &Segment, out: &mut Vec<u8>) {
 
 fn put_property(property: &Property, out: &mut Vec<u8>) {
     let mut object = ObjectWriter::begin(out);
-    object.string("path", &property.path);
-    object.string("content", &property.content);
+    object.string(br#""path":"#, &property.path);
+    object.string(br#""content":"#, &property.content);
     object.end();
 }
 
 fn put_as_of(as_of: &AsOf, out: &mut Vec<u8>) {
     let mut object = ObjectWriter::begin(out);
-    object.number("offset", as_of.offset);
-    object.number("seq_no", as_of.seq_no);
-    object.number("checksum", as_of.checksum);
-    object.number("author", as_of.author);
-    object.number("unix_nanos", as_of.unix_nanos);
+    object.number(br#""offset":"#, as_of.offset);
+    object.number(br#""seq_no":"#, as_of.seq_no);
+    object.number(br#""checksum":"#, as_of.checksum);
+    object.number(br#""author":"#, as_of.author);
+    object.number(br#""unix_nanos":"#, as_of.unix_nanos);
     object.end();
 }
 
@@ -354,16 +354,14 @@ impl<'a> ObjectWriter<'a> {
         self.out.push(b'}');
     }
 
-    fn key(&mut self, key: &str) {
+    /// Writes a key, which comes with its quotes and its colon: a copy of a known length takes less than a call.
+    fn key<const N: usize>(&mut self, key: &[u8; N]) {
         self.out.push(self.lead);
         self.lead = b',';
-        // A name of ours, of which no character needs an escape.
-        self.out.push(b'"');
-        self.out.extend_from_slice(key.as_bytes());
-        self.out.extend_from_slice(b"\":");
+        self.out.extend_from_slice(key);
     }
 
-    fn number(&mut self, key: &str, number: impl Into<i64>) {
+    fn number<const N: usize>(&mut self, key: &[u8; N], number: impl Into<i64>) {
         let number = number.into();
         if number != 0 {
             self.key(key);
@@ -371,14 +369,14 @@ impl<'a> ObjectWriter<'a> {
         }
     }
 
-    fn string(&mut self, key: &str, text: &[u8]) {
+    fn string<const N: usize>(&mut self, key: &[u8; N], text: &[u8]) {
         if !text.is_empty() {
             self.key(key);
             put_string(text, self.out);
         }
     }
 
-    fn objects<T>(&mut self, key: &str, objects: &[T], put: impl Fn(&T, &mut Vec<u8>)) {
+    fn objects<T, const N: usize>(&mut self, key: &[u8; N], objects: &[T], put: impl Fn(&T, &mut Vec<u8>)) {
         self.key(key);
         if objects.is_empty() {
             self.out.extend_from_slice(b"null");
