@@ -332,11 +332,10 @@ impl LiveMap {
         let zones = that_matter(&pieces, &self.sorted_zones());
         let costs: Vec<usize> =
             self.runs.iter().map(|run| choose::segment_json_bytes(&run.log, log)).collect();
-        let apart = Groups::new(&pieces, &zones, &costs);
         let mut hints = FsmHints { log: Some(log.clone()), files: Vec::new(), properties, as_of };
         let (mut budget, mut is_last) = (*budget, false);
         let groups = loop {
-            let chosen = apart.clone().choose(&budget, &self.cuts);
+            let chosen = Groups::new(&pieces, &zones, &costs).choose(&budget, &self.cuts);
             let groups = chosen.ranges();
             hints.files = self.hinted(&pieces, &groups, log);
             let Some(bytes_max) = bytes_max else { break groups };
@@ -376,14 +375,17 @@ impl LiveMap {
     fn write_group(&self, group: &[Piece], log: &JournalName, files: &mut [HintedFile]) {
         let mut first = 0;
         let ends = group.iter().enumerate().skip(1).filter(|(_, piece)| piece.is_create);
-        let ends: Vec<usize> = ends.map(|(index, _)| index).chain([group.len()]).collect();
-        for end in ends {
+        for end in ends.map(|(index, _)| index).chain([group.len()]) {
             // Up to the creation and with it, so that nothing between two segments of a group is left out.
             let last = end.min(group.len() - 1);
             if let (Some(begin), Some(last)) = (group.get(first), group.get(last))
                 && let Some(run) = self.runs.get(begin.run as usize)
                 && let Some(file) = files.get_mut(begin.file as usize)
             {
+                // Most files have one segment; a vector that grows begins with four.
+                if file.segments.is_empty() {
+                    file.segments.reserve_exact(1);
+                }
                 file.segments.push(Segment {
                     author: run.author,
                     first_seq_no: SeqNo::new(begin.seq_no),

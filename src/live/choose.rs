@@ -60,7 +60,6 @@ pub(super) struct Zone {
 }
 
 /// Pieces in the order of history, joined to groups.
-#[derive(Clone)]
 pub(super) struct Groups<'a> {
     pieces: &'a [Piece],
     /// For each piece, the last creation up to its end of a file that lived on behind that.
@@ -117,7 +116,8 @@ impl<'a> Groups<'a> {
                 open.then(|| (next.begin.saturating_sub(one.end), index))
             })
             .collect();
-        gaps.sort_unstable();
+        // Most of them are in order already, which a stable sort finds.
+        gaps.sort();
         // A gap that could not be bridged can be once the group behind it has grown, to the right alone.
         let mut tried: Vec<Option<u64>> = vec![None; self.pieces.len()];
         for (bytes, index) in gaps {
@@ -235,7 +235,8 @@ fn open_since(pieces: &[Piece], zones: &[Zone]) -> Vec<i64> {
 /// Returns the zones that matter to some piece: of those that are open at its end, the last.
 pub(super) fn that_matter(pieces: &[Piece], zones: &[Zone]) -> Vec<Zone> {
     let mut creates = open_since(pieces, zones);
-    creates.sort_unstable();
     creates.dedup();
+    // Most of them are in order already, which a stable sort finds.
+    creates.sort();
     zones.iter().filter(|zone| creates.binary_search(&zone.create).is_ok()).copied().collect()
 }
