@@ -79,7 +79,7 @@ fn recorder(journal: Arc<dyn Journal>, options: RecorderOptions) -> Recorder {
 }
 
 fn take(recorder: &Recorder) -> FsmHints {
-    recorder.take_hints().unwrap().wait(soon()).unwrap()
+    recorder.take_hints().unwrap().wait_once(soon()).unwrap()
 }
 
 fn segments(hints: &FsmHints) -> usize {

@@ -50,10 +50,16 @@ impl<T: Clone> Pending<T> {
         if self.outcome.is_none() {
             self.outcome = self.completion.wait(deadline);
         }
-        self.outcome.clone().unwrap_or_else(|| {
-            Err(Error::new(ErrorKind::Unavailable, "the deadline passed before the journal acknowledged")
-                .advise("wait again; what was recorded is still on its way"))
-        })
+        self.outcome.clone().unwrap_or_else(|| Err(late()))
+    }
+
+    /// As [`Pending::wait`], for the last time: the outcome is handed over and not copied, which takes hints of many files
+    /// as long as it takes to choose them.
+    ///
+    /// # Errors
+    /// As [`Pending::wait`]; the point cannot be waited for again.
+    pub fn wait_once(mut self, deadline: Deadline) -> Result<T> {
+        self.outcome.take().or_else(|| self.completion.wait(deadline)).unwrap_or_else(|| Err(late()))
     }
 
     /// Tells whether the outcome is known.
@@ -83,6 +89,11 @@ impl<T: Clone + Unpin> Future for Pending<T> {
         this.outcome = Some(outcome.clone());
         Poll::Ready(outcome)
     }
+}
+
+fn late() -> Error {
+    Error::new(ErrorKind::Unavailable, "the deadline passed before the journal acknowledged")
+        .advise("wait again; what was recorded is still on its way")
 }
 
 impl From<Abandoned> for Error {

@@ -400,11 +400,11 @@ impl Publisher {
         }
         let limits =
             [Some(&self.store), snapshots].into_iter().flatten().filter_map(|store| store.bytes_max());
-        let mut pending = self.recorder.take_hints_within(limits.min())?;
+        let pending = self.recorder.take_hints_within(limits.min())?;
         let bytes = self.recorder.counters().bytes_recorded;
         // Hints are only known once the operation that anchors them is on its way and durable.
         self.recorder.barrier()?.wait(deadline)?;
-        let hints = pending.wait(deadline)?;
+        let hints = pending.wait_once(deadline)?;
         if let Err(error) = check_stored(&self.journal, &*self.journals, &hints, deadline) {
             // A set that another one stored after the last look may tell why.
             self.lock().alone = false;

@@ -328,8 +328,13 @@ fn hints_are_published_only_once_their_anchor_is_durable() {
     recorder.create(&path("/a")).unwrap();
     let mut hints = recorder.take_hints().unwrap();
     assert_eq!(hints.wait(Deadline::passed()).unwrap_err().kind(), ErrorKind::Unavailable);
+    let once = recorder.take_hints().unwrap();
+    assert_eq!(once.wait_once(Deadline::passed()).unwrap_err().kind(), ErrorKind::Unavailable);
     journal.release();
-    assert!(hints.wait(soon()).is_ok());
+    let waited_for = hints.wait(soon()).unwrap();
+    assert_eq!(hints.wait_once(soon()).unwrap(), waited_for, "what was waited for before is there");
+    let once = recorder.take_hints().unwrap().wait_once(soon()).unwrap();
+    assert_eq!(once.files, recorder.take_hints().unwrap().wait(soon()).unwrap().files);
 }
 
 #[test]
