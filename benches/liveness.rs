@@ -3,11 +3,11 @@
 //! times and the last ones played into a file system in memory. Bytes read are those that the journal handed out; the
 //! baseline of the ratio is the bytes of the live files, and the reference's rule is a state machine with
 //! `FsmOptions::REFERENCE` that played the same log from its begin. What was played is compared, by each set of hints.
-//! Hints of many files are timed from `take_hints` to the JSON, the wait for the journal included, while another
-//! thread writes 100 bytes at a time; its longest call in that window stands beside its longest in a window as long in
-//! which no hints are taken, and beside that of a recorder without a live map. Rates of recording are taken in turns,
-//! with the map and without. Nothing here makes a system call but for memory and threads; memory for each extent is a
-//! unit test's (`live::tests`).
+//! Hints of many files are timed from `take_hints` to the JSON, the wait for the journal included and the end of the set
+//! before them not, while another thread writes 100 bytes at a time; its longest call in that window stands beside its
+//! longest in a window as long in which no hints are taken, and beside that of a recorder without a live map. Rates of
+//! recording are taken in turns, with the map and without. Nothing here makes a system call but for memory and threads;
+//! memory for each extent is a unit test's (`live::tests`).
 //!
 //! `cargo bench --bench liveness [-- MIB] [recovery] [hints] [rates]`: of the first load, 1024 where none is
 //! said, and all parts; needs 4 GB of memory.
@@ -275,9 +275,10 @@ fn hints(what: &str, one_in: usize) {
             let begin = Instant::now();
             let hints = take(&recorder);
             let taken = begin.elapsed();
-            last = (hints, 0);
-            last.1 = last.0.encode_json().len();
-            (begin.elapsed(), taken)
+            let json = hints.encode_json();
+            let whole = begin.elapsed();
+            last = (hints, json.len());
+            (whole, taken)
         };
         let millis = |time: Duration| time.as_secs_f64() * 1e3;
         let mut alone = [Vec::new(), Vec::new()];

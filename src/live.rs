@@ -18,7 +18,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
 
 pub use self::choose::HintBudget;
-use self::choose::{Groups, Piece, Zone, that_matter};
+use self::choose::{Groups, Piece, Zone, open_since, that_matter};
 use self::extents::{Extent, Extents};
 pub(crate) use self::rewrite::{
     Chosen, EXTENT_BYTES_MAX, Held, PIECE_BYTES_MAX, Part, Rules, WHOLE_BYTES_MAX,
@@ -329,13 +329,15 @@ impl LiveMap {
             })
         });
         let pieces = self.pieces();
-        let zones = that_matter(&pieces, &self.sorted_zones());
+        let zones = self.sorted_zones();
+        let open_since = open_since(&pieces, &zones);
+        let zones = that_matter(&open_since, &zones);
         let costs: Vec<usize> =
             self.runs.iter().map(|run| choose::segment_json_bytes(&run.log, log)).collect();
         let mut hints = FsmHints { log: Some(log.clone()), files: Vec::new(), properties, as_of };
         let (mut budget, mut is_last) = (*budget, false);
         let groups = loop {
-            let chosen = Groups::new(&pieces, &zones, &costs).choose(&budget, &self.cuts);
+            let chosen = Groups::new(&pieces, &open_since, &costs).choose(&budget, &self.cuts);
             let groups = chosen.ranges();
             hints.files = self.hinted(&pieces, &groups, log);
             let Some(bytes_max) = bytes_max else { break groups };
@@ -483,7 +485,7 @@ impl LiveMap {
         self.zones.push(Zone { create: fnode.get(), end });
         if self.zones.len() > self.zones_max {
             self.zones.sort_unstable_by_key(|zone| zone.create);
-            self.zones = that_matter(&self.pieces(), &self.zones);
+            self.zones = that_matter(&open_since(&self.pieces(), &self.zones), &self.zones);
             self.zones_max = ZONES_MIN.max(2 * self.zones.len());
         }
     }

@@ -63,7 +63,7 @@ pub(super) struct Zone {
 pub(super) struct Groups<'a> {
     pieces: &'a [Piece],
     /// For each piece, the last creation up to its end of a file that lived on behind that.
-    open_since: Vec<i64>,
+    open_since: &'a [i64],
     /// Joined with the one before.
     joined: Vec<bool>,
     /// Of the first piece of each group its last one, and of the last one its first.
@@ -77,12 +77,12 @@ pub(super) struct Groups<'a> {
 }
 
 impl<'a> Groups<'a> {
-    /// Begins with each piece a group; `costs` is what a segment of each run takes in the form of hints.
-    pub(super) fn new(pieces: &'a [Piece], zones: &[Zone], costs: &'a [usize]) -> Self {
+    /// Begins with each piece a group; `open_since` is what [`open_since`] returns for them, and `costs` what a segment of each run takes in the form of hints.
+    pub(super) fn new(pieces: &'a [Piece], open_since: &'a [i64], costs: &'a [usize]) -> Self {
         let newest = pieces.iter().rev().find(|piece| piece.is_create).map_or(0, |piece| piece.seq_no);
         let mut groups = Self {
             pieces,
-            open_since: open_since(pieces, zones),
+            open_since,
             joined: vec![false; pieces.len()],
             other_end: (0..pieces.len()).collect(),
             newest,
@@ -219,7 +219,7 @@ pub(super) fn holds_any(sorted: &[i64], after: i64, before: i64) -> bool {
 }
 
 /// Returns, for each piece, the last creation up to its end of a dead file that lived on behind that; 0 for none.
-fn open_since(pieces: &[Piece], zones: &[Zone]) -> Vec<i64> {
+pub(super) fn open_since(pieces: &[Piece], zones: &[Zone]) -> Vec<i64> {
     let mut open: Vec<Zone> = Vec::new();
     let mut zones = zones.iter().copied().peekable();
     let of = |piece: &Piece| {
@@ -232,9 +232,10 @@ fn open_since(pieces: &[Piece], zones: &[Zone]) -> Vec<i64> {
     pieces.iter().map(of).collect()
 }
 
-/// Returns the zones that matter to some piece: of those that are open at its end, the last.
-pub(super) fn that_matter(pieces: &[Piece], zones: &[Zone]) -> Vec<Zone> {
-    let mut creates = open_since(pieces, zones);
+/// Returns the zones that matter to some piece: of those that are open at its end, the last. `open_since` is what
+/// [`open_since`] returns for the pieces.
+pub(super) fn that_matter(open_since: &[i64], zones: &[Zone]) -> Vec<Zone> {
+    let mut creates = open_since.to_vec();
     creates.dedup();
     // Most of them are in order already, which a stable sort finds.
     creates.sort();

@@ -8,7 +8,7 @@
 
 use std::ops::Range;
 
-/// Extents in one piece of memory.
+/// Extents in one piece of memory: so few that one is found by going from each to the next.
 const CHUNK_MAX: usize = 32;
 /// The longest part that reserved memory grows by at once, in extents.
 const SPARE_MAX: usize = 8;
@@ -267,12 +267,24 @@ impl Extents {
     /// Returns the place of the first extent that is not `before`: that holds for the first ones alone, and for none that
     /// begins past `at`.
     fn first_without(&self, at: u64, before: impl Fn(&Extent) -> bool) -> (usize, usize) {
-        let chunk = self.chunks.partition_point(|chunk| chunk.at <= at).saturating_sub(1);
-        let extents = self.chunks.get(chunk).map_or(&[][..], |chunk| &chunk.extents);
-        match extents.partition_point(before) {
-            index if index < extents.len() => (chunk, index),
-            _ => (chunk + 1, 0),
+        let next = self.chunks.partition_point(|chunk| chunk.at <= at);
+        let chunk = next.saturating_sub(1);
+        let Some(Chunk { at: begin, extents }) = self.chunks.get(chunk) else { return (0, 0) };
+        // Pages stand where their number says, so that nothing else is looked at; other extents are near to that, in a
+        // chunk that is short.
+        let end = self.chunks.get(next).map_or_else(|| extents.last().map_or(0, Extent::end), |next| next.at);
+        let passed = at.saturating_sub(*begin).saturating_mul(extents.len() as u64);
+        let guess = passed / end.saturating_sub(*begin).max(1);
+        let mut index = extents.len().min(guess as usize);
+        while extents.get(index).is_some_and(&before) {
+            index += 1;
         }
+        while let Some(lower) = index.checked_sub(1)
+            && extents.get(lower).is_some_and(|extent| !before(extent))
+        {
+            index = lower;
+        }
+        if index < extents.len() { (chunk, index) } else { (chunk + 1, 0) }
     }
 
     fn get(&self, (chunk, index): (usize, usize)) -> Option<&Extent> {
