@@ -306,21 +306,20 @@ impl Extents {
     /// Adds an extent behind the last one.
     fn append(&mut self, new: Extent) {
         self.len += 1;
-        match self.chunks.last_mut().map(|chunk| &mut chunk.extents).filter(|last| last.len() < CHUNK_MAX) {
-            Some(last) => {
-                if last.len() == last.capacity() {
-                    last.reserve_exact(spare(last.len()));
-                }
-                last.push(new);
+        if let Some(Chunk { extents, .. }) =
+            self.chunks.last_mut().filter(|last| last.extents.len() < CHUNK_MAX)
+        {
+            if extents.len() == extents.capacity() {
+                extents.reserve_exact(spare(extents.len()));
             }
-            None => {
-                // Most files have one chunk for as long as they live; a vector that grows begins with four.
-                if self.chunks.is_empty() {
-                    self.chunks.reserve_exact(1);
-                }
-                self.chunks.push(Chunk::of(vec![new]));
-            }
+            extents.push(new);
+            return;
         }
+        // Most files have one chunk for as long as they live; a vector that grows begins with four.
+        if self.chunks.is_empty() {
+            self.chunks.reserve_exact(1);
+        }
+        self.chunks.push(Chunk::of(vec![new]));
     }
 
     /// Puts `parts` in the place of everything from one place to another.
