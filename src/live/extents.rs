@@ -306,11 +306,13 @@ impl Extents {
     /// Adds an extent behind the last one.
     fn append(&mut self, new: Extent) {
         self.len += 1;
+        let is_first = self.chunks.len() <= 1;
         if let Some(Chunk { extents, .. }) =
             self.chunks.last_mut().filter(|last| last.extents.len() < CHUNK_MAX)
         {
             if extents.len() == extents.capacity() {
-                extents.reserve_exact(spare(extents.len()));
+                let rest = CHUNK_MAX - extents.len();
+                extents.reserve_exact(if is_first { spare(extents.len()) } else { rest });
             }
             extents.push(new);
             return;
@@ -319,7 +321,10 @@ impl Extents {
         if self.chunks.is_empty() {
             self.chunks.reserve_exact(1);
         }
-        self.chunks.push(Chunk::of(vec![new]));
+        // A file of many extents gets many more.
+        let mut extents = Vec::with_capacity(if self.chunks.is_empty() { 1 } else { CHUNK_MAX / 2 });
+        extents.push(new);
+        self.chunks.push(Chunk::of(extents));
     }
 
     /// Puts `parts` in the place of everything from one place to another.
