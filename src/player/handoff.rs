@@ -246,9 +246,11 @@ impl Handoff<'_> {
                 self.append(&Append::new(no_op).union_author(self.author))?;
                 continue;
             }
-            match self.append(&Append::new(no_op).at(head).union_author(self.author))? {
+            let mut append = Append::new(no_op).union_author(self.author);
+            append.at = Some(head).filter(|&head| self.journal.capabilities().at_zero || head > Offset::ZERO);
+            match self.append(&append)? {
                 Some(appended) if appended.begin == head => return self.read_back(appended.end),
-                // A journal that cannot name this offset may have put other bytes before the no-op.
+                // Where this offset cannot be named, other bytes may have come before the no-op.
                 _ => misses += 1,
             }
             self.check_deadline("each time another append came before the hand-off")?;

@@ -85,9 +85,12 @@ impl Journal for Contested {
         Capabilities { at_zero: self.at_zero, ..self.inner.capabilities() }
     }
 
-    fn submit(&self, mut append: Append) -> Completion<Appended, JournalError> {
+    fn submit(&self, append: Append) -> Completion<Appended, JournalError> {
         let claims = append.at.is_none();
-        append.at = append.at.filter(|&at| self.at_zero || at > Offset::ZERO);
+        if !self.at_zero && append.at == Some(Offset::ZERO) {
+            let what = "offset 0 cannot be named".into();
+            return Completion::resolved(Err(JournalError::Invalid { journal: self.name().clone(), what }));
+        }
         if self.writer.no_op().is_ok() {
             drop(self.writer.barrier().and_then(|mut barrier| barrier.wait(soon())));
         }
