@@ -283,7 +283,8 @@ fn readers_show_only_what_was_committed(case: &Case) -> Outcome {
                 let fenced = Append { check, ..Append::new(noise(2000 + index, 60)).at(head) };
                 assert!(case.append(fenced).is_err());
             }
-            let mut append = Append::new(noise(index, 50)).at(head);
+            let mut append = Append::new(noise(index, 50));
+            append.at = Some(head).filter(|head| case.can.at_zero || *head > Offset::ZERO);
             if case.can.registers {
                 append.union = [Register::new("author", "somebody")].into_iter().collect();
             }

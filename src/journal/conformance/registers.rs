@@ -91,34 +91,34 @@ fn checks_and_changes_go_with_the_commit(case: &Case) -> Outcome {
 
 fn union_and_subtraction(case: &Case) -> Outcome {
     with_registers(case, |case| {
-        case.set_registers(&set(&[("a", "1"), ("a", "2"), ("b", "3")]));
-        let part_of_a_list = Append { subtract: set(&[("a", "1")]), ..content() };
+        case.set_registers(&set(&[("aa", "1"), ("aa", "2"), ("bb", "3")]));
+        let part_of_a_list = Append { subtract: set(&[("aa", "1")]), ..content() };
         let unchanged = case.committed(part_of_a_list).registers;
-        assert_eq!(unchanged, set(&[("a", "1"), ("a", "2"), ("b", "3")]));
-        let replaced = Append { union: set(&[("a", "4")]), ..content() };
-        assert_eq!(case.committed(replaced).registers, set(&[("a", "4"), ("b", "3")]));
-        let subtract = set(&[("a", "4"), ("b", "3")]);
-        let subtracted_first = Append { subtract, union: set(&[("a", "4")]), ..content() };
-        assert_eq!(case.committed(subtracted_first).registers, set(&[("a", "4")]));
-        case.assert_registers(&set(&[("a", "4")]));
+        assert_eq!(unchanged, set(&[("aa", "1"), ("aa", "2"), ("bb", "3")]));
+        let replaced = Append { union: set(&[("aa", "4")]), ..content() };
+        assert_eq!(case.committed(replaced).registers, set(&[("aa", "4"), ("bb", "3")]));
+        let subtract = set(&[("aa", "4"), ("bb", "3")]);
+        let subtracted_first = Append { subtract, union: set(&[("aa", "4")]), ..content() };
+        assert_eq!(case.committed(subtracted_first).registers, set(&[("aa", "4")]));
+        case.assert_registers(&set(&[("aa", "4")]));
     })
 }
 
 fn selectors_include_and_exclude(case: &Case) -> Outcome {
     with_registers(case, |case| {
-        let registers = set(&[("a", "1"), ("a", "2"), ("b", "3")]);
+        let registers = set(&[("aa", "1"), ("aa", "2"), ("bb", "3")]);
         case.set_registers(&registers);
         for (include, exclude, passes) in [
-            (set(&[("a", "1")]), set(&[]), true),
-            (set(&[("a", "")]), set(&[]), true),
-            (set(&[("a", "9"), ("a", "2")]), set(&[]), true),
-            (set(&[("a", "1"), ("b", "3")]), set(&[("c", "")]), true),
-            (set(&[]), set(&[("b", "9")]), true),
-            (set(&[("a", "9")]), set(&[]), false),
-            (set(&[("c", "")]), set(&[]), false),
-            (set(&[("a", "1"), ("b", "9")]), set(&[]), false),
-            (set(&[("a", "1")]), set(&[("b", "3")]), false),
-            (set(&[]), set(&[("b", "")]), false),
+            (set(&[("aa", "1")]), set(&[]), true),
+            (set(&[("aa", "")]), set(&[]), true),
+            (set(&[("aa", "9"), ("aa", "2")]), set(&[]), true),
+            (set(&[("aa", "1"), ("bb", "3")]), set(&[("cc", "")]), true),
+            (set(&[]), set(&[("bb", "9")]), true),
+            (set(&[("aa", "9")]), set(&[]), false),
+            (set(&[("cc", "")]), set(&[]), false),
+            (set(&[("aa", "1"), ("bb", "9")]), set(&[]), false),
+            (set(&[("aa", "1")]), set(&[("bb", "3")]), false),
+            (set(&[]), set(&[("bb", "")]), false),
         ] {
             let check = Some(RegisterSelector { include, exclude });
             let result = case.append(Append { check, ..Append::default() });

@@ -72,7 +72,7 @@ fn fragments_cover_the_journal(case: &Case) -> Outcome {
             }
             None => assert_eq!(index, fragments.len() - 1, "only the last fragment is open"),
         }
-        assert_eq!(fragment.sum.is_some(), fragment.modified_unix_secs.is_some());
+        assert!(fragment.sum.is_some() || fragment.modified_unix_secs.is_none(), "what is stored is whole");
         expected = fragment.end;
     }
     assert_eq!(expected, case.head());
