@@ -1,5 +1,6 @@
-//! Generates the Rust form of the protobuf messages, without protoc. With feature `rocksdb`, compiles the C++ part of
-//! that adapter.
+//! Generates the Rust form of the protobuf messages, without protoc: with feature `gazette` those of Gazette's brokers too,
+//! with a client for the library and, apart from it, a server for its tests. With feature `rocksdb`, compiles the C++ part
+//! of that adapter.
 
 use std::error::Error;
 
@@ -7,9 +8,39 @@ fn main() -> Result<(), Box<dyn Error>> {
     println!("cargo:rerun-if-changed=proto/recorded_op.proto");
     let descriptors = protox::compile(["proto/recorded_op.proto"], ["proto"])?;
     prost_build::Config::new().bytes(["."]).compile_fds(descriptors)?;
+    #[cfg(feature = "gazette")]
+    gazette::generate()?;
     #[cfg(feature = "rocksdb")]
     rocksdb::compile()?;
     Ok(())
+}
+
+#[cfg(feature = "gazette")]
+mod gazette {
+    use std::error::Error;
+    use std::path::PathBuf;
+    use std::{env, fs};
+
+    const PROTO: &str = "proto/broker.proto";
+
+    #[expect(clippy::disallowed_methods, reason = "a build script writes where cargo says")]
+    pub(super) fn generate() -> Result<(), Box<dyn Error>> {
+        println!("cargo:rerun-if-changed={PROTO}");
+        let descriptors = protox::compile([PROTO], ["proto"])?;
+        let out = PathBuf::from(env::var_os("OUT_DIR").ok_or("cargo names no OUT_DIR")?);
+        for (side, is_server) in [("client", false), ("server", true)] {
+            let folder = out.join(side);
+            fs::create_dir_all(&folder)?;
+            tonic_prost_build::configure()
+                .build_client(!is_server)
+                .build_server(is_server)
+                .build_transport(false)
+                .bytes(".")
+                .out_dir(folder)
+                .compile_fds(descriptors.clone())?;
+        }
+        Ok(())
+    }
 }
 
 #[cfg(feature = "rocksdb")]

@@ -12,6 +12,8 @@ pub mod conformance;
 mod faulty;
 mod file;
 mod fragments;
+#[cfg(feature = "gazette")]
+mod gazette;
 mod memory;
 pub(crate) mod registers;
 mod stored;
@@ -25,6 +27,9 @@ use bytes::Bytes;
 pub use self::faulty::{AppendFault, FaultyJournal, FaultyJournals, ReadFault};
 pub use self::file::{CutTail, FileJournal, FileJournalOptions, FileJournals};
 pub use self::fragments::{FragmentJournal, FragmentJournals, FragmentName, InvalidFragmentName};
+#[cfg(feature = "gazette")]
+#[cfg_attr(docsrs, doc(cfg(feature = "gazette")))]
+pub use self::gazette::{Auth, GazetteJournal, GazetteJournals, GazetteOptions, NewJournal, Tls};
 pub use self::memory::{MemoryJournal, MemoryJournals};
 pub use self::registers::{Register, RegisterSelector, RegisterSet};
 pub(crate) use self::stored::Stored;
@@ -398,7 +403,7 @@ pub struct Fragment {
     pub codec: Codec,
     /// Number of bytes that it takes up in its store, where that is known.
     pub stored_bytes: Option<u64>,
-    /// When it was stored, in seconds since the Unix epoch; `None` while it is still being written.
+    /// When it was stored, in seconds since the Unix epoch; `None` while it is still being written, or on its way to a store.
     pub modified_unix_secs: Option<i64>,
     /// Folders between the journal's own and the fragment's name; empty for none.
     pub path_postfix: String,

@@ -61,6 +61,7 @@
 //! | `gzip`, `zstd`, `snappy` | yes | reading fragments in these codecs |
 //! | `conformance` | no | the suites that every journal, file system and hint store must pass, for your own too |
 //! | `cli` | no | the operator's tool `recoverylog` |
+//! | `gazette` | no | journals in a cluster of Gazette brokers: `GazetteJournals` |
 //! | `leveldb` | no | the adapter for `rusty-leveldb` |
 //!
 //! A feature adds API; it never changes behaviour.

@@ -14,10 +14,10 @@
 //! holds one, folders below that hold one too are journals of their own. Once such a fragment was pruned they
 //! cannot be told apart; a broker never can. `ROOT/.recoverylog` is not listed.
 
-mod codec;
+pub(super) mod codec;
 pub(super) mod index;
 mod name;
-mod reader;
+pub(super) mod reader;
 #[cfg(test)]
 mod tests;
 

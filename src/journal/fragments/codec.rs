@@ -38,8 +38,19 @@ impl Codec {
 ///
 /// # Errors
 /// `Unsupported` where [`Codec::missing_feature`] names a feature.
-pub(super) fn content(file: Arc<dyn File>, codec: Codec) -> io::Result<Box<dyn Read + Send>> {
-    let source = FileSource { file, position: 0 };
+pub(in crate::journal) fn content(file: Arc<dyn File>, codec: Codec) -> io::Result<Box<dyn Read + Send>> {
+    content_of(FileSource { file, position: 0 }, codec)
+}
+
+/// Returns a reader of the content that `source` gives, compressed with `codec`. What goes wrong with the source it gives as a
+/// [`source_error`].
+///
+/// # Errors
+/// As those of [`content`].
+pub(in crate::journal) fn content_of(
+    source: impl Read + Send + 'static,
+    codec: Codec,
+) -> io::Result<Box<dyn Read + Send>> {
     match codec {
         Codec::None => Ok(Box::new(source)),
         #[cfg(feature = "gzip")]
@@ -64,8 +75,13 @@ pub(super) fn content(file: Arc<dyn File>, codec: Codec) -> io::Result<Box<dyn R
     }
 }
 
+/// Marks an error of a source, which is not the doing of a decoder.
+pub(in crate::journal) fn source_error(error: io::Error) -> io::Error {
+    io::Error::new(error.kind(), FileError(Arc::new(error)))
+}
+
 /// Reads a file from `position` on, uncompressed.
-pub(super) fn raw_content(file: Arc<dyn File>, position: u64) -> Box<dyn Read + Send> {
+pub(in crate::journal) fn raw_content(file: Arc<dyn File>, position: u64) -> Box<dyn Read + Send> {
     Box::new(FileSource { file, position })
 }
 
@@ -86,7 +102,7 @@ impl Read for FileSource {
             match self.file.read_at(buffer, self.position) {
                 Ok(read) => break read,
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                Err(error) => return Err(io::Error::new(error.kind(), FileError(Arc::new(error)))),
+                Err(error) => return Err(source_error(error)),
             }
         };
         self.position += read as u64;

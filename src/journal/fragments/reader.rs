@@ -7,6 +7,7 @@
 
 use std::fmt;
 use std::io::{self, Read};
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -40,11 +41,11 @@ pub(super) struct FragmentReader {
 }
 
 /// A fragment with a decoder inside it.
-struct Content {
+pub(in crate::journal) struct Content {
     decoder: Box<dyn Read + Send>,
     /// Where the decoder stands.
-    at: Offset,
-    end: Offset,
+    pub(in crate::journal) at: Offset,
+    pub(in crate::journal) end: Offset,
     /// The sum so far and the one that the name demands, where all is read and sums are checked.
     sum: Option<(Sha1, [u8; 20])>,
     path: PathBuf,
@@ -157,8 +158,8 @@ impl FragmentReader {
             codec => codec::content(file, codec),
         };
         let decoder = decoder.map_err(|e| self.place.io("decoding", path, e))?;
-        let sum = (verify_sums && begin == name.begin).then(|| (Sha1::new(), name.sum));
-        Ok(Opened::Content(Content { decoder, at: begin, end: name.end, sum, path: path.clone() }))
+        let sum = (verify_sums && begin == name.begin).then_some(name.sum);
+        Ok(Opened::Content(Content::new(decoder, begin..name.end, sum, path.clone())))
     }
 
     fn step_where_nothing_is_stored(&mut self, limit: Offset) -> ReadStep {
@@ -180,8 +181,23 @@ enum Opened {
 }
 
 impl Content {
+    /// Takes content for `range` out of a decoder; where it is a whole fragment, with the sum that it is to have.
+    pub(in crate::journal) fn new(
+        decoder: Box<dyn Read + Send>,
+        range: Range<Offset>,
+        sum: Option<[u8; 20]>,
+        path: PathBuf,
+    ) -> Self {
+        let sum = sum.map(|sum| (Sha1::new(), sum));
+        Self { decoder, at: range.start, end: range.end, sum, path }
+    }
+
     /// Reads on, at most to `limit`; at the end of the fragment, checks that it is the end and what it is worth.
-    fn read(&mut self, limit: Offset, journal: &JournalName) -> Result<Bytes, JournalError> {
+    pub(in crate::journal) fn read(
+        &mut self,
+        limit: Offset,
+        journal: &JournalName,
+    ) -> Result<Bytes, JournalError> {
         let wanted = self.end.min(limit).bytes_since(self.at).min(CHUNK_BYTES_MAX);
         let mut bytes = BytesMut::zeroed(wanted as usize);
         let mut filled = 0;
