@@ -81,7 +81,10 @@ impl HintStore for Broken {
                 // Reads, lets go of the lock, and writes back what it read.
                 let mut read = sets.clone();
                 drop(sets);
-                std::thread::sleep(std::time::Duration::from_millis(2));
+                let enough = Deadline::after(std::time::Duration::from_millis(2));
+                while !enough.has_passed() {
+                    std::thread::yield_now();
+                }
                 read.push(hints);
                 *self.0.lock().unwrap() = read;
                 return Ok(());
