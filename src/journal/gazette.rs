@@ -261,12 +261,20 @@ impl GazetteJournals {
     /// `Invalid` where a journal of the name is there, or the brokers refuse what it is to be; `Unavailable` where they do not
     /// serve it before `deadline`.
     pub fn create(&self, name: &JournalName, journal: &NewJournal, deadline: Deadline) -> Result<(), Error> {
+        self.create_served(name, journal, deadline).map_err(Error::from)
+    }
+
+    fn create_served(
+        &self,
+        name: &JournalName,
+        journal: &NewJournal,
+        deadline: Deadline,
+    ) -> Result<(), JournalError> {
         let (cluster, spec, asked) = (Arc::clone(&self.cluster), journal.spec(name), name.clone());
-        let created = self.cluster.wait(name, deadline, async move {
+        self.cluster.wait(name, deadline, async move {
             create(&cluster, &asked, spec, deadline).await?;
-            append::send(&cluster, &asked, Append::default(), deadline).await
-        });
-        created.map(drop).map_err(Error::from)
+            append::send(&cluster, &asked, Append::default(), deadline).await.map(drop)
+        })
     }
 
     fn find(&self, name: &JournalName, deadline: Deadline) -> Result<Option<JournalSpec>, JournalError> {
@@ -297,12 +305,7 @@ impl Journals for GazetteJournals {
             (Some(spec), _) => self.check(name, &spec)?,
             (None, None) => return Err(JournalError::NotFound { journal: name.clone() }),
             (None, Some(new)) => {
-                let (cluster, spec, asked) = (Arc::clone(&self.cluster), new.spec(name), name.clone());
-                let created = self.cluster.wait(name, deadline, async move {
-                    create(&cluster, &asked, spec, deadline).await?;
-                    append::send(&cluster, &asked, Append::default(), deadline).await
-                });
-                if let Err(error) = created {
+                if let Err(error) = self.create_served(name, new, deadline) {
                     // Somebody else may have created it meanwhile.
                     let Some(spec) = self.find(name, deadline)? else { return Err(error) };
                     self.check(name, &spec)?;

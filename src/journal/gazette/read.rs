@@ -450,7 +450,7 @@ async fn page_of(
         }
         Err(_) => return Err(Page::Again("a broker did not list before the deadline".into())),
     };
-    let _is_known = cluster.learn(journal, response.header.as_ref());
+    cluster.learn(journal, response.header.as_ref());
     match response.status() {
         Status::Ok => {}
         status if is_passing(status) => return Err(Page::Again(format!("the broker answered {status}"))),

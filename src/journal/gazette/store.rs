@@ -51,8 +51,8 @@ pub(super) fn source(
 }
 
 /// The content of a fragment, on its way from a thread that unpacks it.
+#[derive(Debug)]
 pub(super) struct Content {
-    journal: JournalName,
     pieces: mpsc::Receiver<Result<Bytes, JournalError>>,
 }
 
@@ -77,18 +77,12 @@ impl Content {
                 drop(tokio::spawn(async move { reading.fetch((&client, &url), answer_max, sender).await }));
             }
         }
-        Self { journal: journal.clone(), pieces }
+        Self { pieces }
     }
 
     /// Returns the next piece; `None` at the end.
     pub(super) async fn next(&mut self) -> Result<Option<Bytes>, JournalError> {
         self.pieces.recv().await.transpose()
-    }
-}
-
-impl std::fmt::Debug for Content {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Content").field("journal", &self.journal).finish_non_exhaustive()
     }
 }
 
