@@ -9,7 +9,7 @@ use crate::error::{Error, ErrorKind};
 use crate::ids::Author;
 
 /// Draws a number below 1,000, by which those who failed together wait differently; 500 where nothing can be drawn.
-#[cfg(feature = "gazette")]
+#[cfg(any(feature = "etcd", feature = "gazette"))]
 pub(crate) fn thousandths() -> u32 {
     getrandom::u32().map_or(500, |drawn| drawn % 1_000)
 }

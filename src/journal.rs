@@ -29,7 +29,7 @@ pub use self::file::{CutTail, FileJournal, FileJournalOptions, FileJournals};
 pub use self::fragments::{FragmentJournal, FragmentJournals, FragmentName, InvalidFragmentName};
 #[cfg(feature = "gazette")]
 #[cfg_attr(docsrs, doc(cfg(feature = "gazette")))]
-pub use self::gazette::{Auth, GazetteJournal, GazetteJournals, GazetteOptions, NewJournal, Tls};
+pub use self::gazette::{Auth, GazetteJournal, GazetteJournals, GazetteOptions, NewJournal};
 pub use self::memory::{MemoryJournal, MemoryJournals};
 pub use self::registers::{Register, RegisterSelector, RegisterSet};
 pub(crate) use self::stored::Stored;
@@ -38,6 +38,8 @@ use crate::completion::{Abandoned, Completion};
 pub use crate::entropy::random_author;
 use crate::error::{Error, ErrorKind};
 use crate::ids::{Author, JournalName, Offset};
+#[cfg(feature = "gazette")]
+pub use crate::remote::Tls;
 use crate::vfs::File;
 
 /// Folder of a root of journals that belongs to [`FileJournals`]: no journal lies in it.

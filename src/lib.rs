@@ -62,6 +62,7 @@
 //! | `conformance` | no | the suites that every journal, file system and hint store must pass, for your own too |
 //! | `cli` | no | the operator's tool `recoverylog` |
 //! | `gazette` | no | journals in a cluster of Gazette brokers: `GazetteJournals` |
+//! | `etcd` | no | hints in etcd, under Gazette's keys: `EtcdHints`; its build needs `protoc` |
 //! | `leveldb` | no | the adapter for `rusty-leveldb` |
 //!
 //! A feature adds API; it never changes behaviour.
@@ -88,6 +89,8 @@ pub(crate) mod prng;
 pub mod prune;
 pub mod recorded_fs;
 pub mod recorder;
+#[cfg(any(feature = "etcd", feature = "gazette"))]
+mod remote;
 pub mod replica;
 pub mod scan;
 pub mod segment;

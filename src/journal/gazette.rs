@@ -31,7 +31,7 @@ use self::proto::{
     apply_request, journal_spec,
 };
 use self::read::GazetteReader;
-use self::retry::{Backoff, final_error, is_lost, is_passing, refused, told};
+use self::retry::{final_error, is_lost, is_passing, refused, told};
 use self::token::May;
 use super::{
     Append, Appended, Capabilities, Codec, Fragment, Head, Journal, JournalError, JournalReader, Journals,
@@ -41,6 +41,7 @@ use crate::clock::Deadline;
 use crate::completion::Completion;
 use crate::error::{Error, ErrorKind};
 use crate::ids::JournalName;
+use crate::remote::{Backoff, Failed, Tls};
 
 /// The label of a journal that says what it holds, and its value for a recovery log.
 const CONTENT_TYPE: (&str, &str) = ("content-type", "application/x-gazette-recoverylog");
@@ -137,28 +138,6 @@ impl fmt::Debug for Auth {
     }
 }
 
-/// How brokers are known that are named with TLS.
-#[derive(Clone, Default)]
-#[non_exhaustive]
-pub struct Tls {
-    /// Certificates of authorities in PEM (default: those of the system).
-    pub authority_pem: Option<Vec<u8>>,
-    /// A certificate and its key in PEM, which prove to a broker who asks.
-    pub identity_pem: Option<(Vec<u8>, Vec<u8>)>,
-    /// The name in the brokers' certificates, where it is not the one they are reached by.
-    pub server_name: Option<String>,
-}
-
-impl fmt::Debug for Tls {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Tls")
-            .field("authority", &self.authority_pem.is_some())
-            .field("identity", &self.identity_pem.is_some())
-            .field("server_name", &self.server_name)
-            .finish()
-    }
-}
-
 /// What a journal is to be that is created.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
@@ -246,6 +225,15 @@ impl GazetteJournals {
             return Err(Error::new(ErrorKind::Invalid, "no broker is named"));
         }
         Ok(Self { cluster: Arc::new(Cluster::new(seeds, options)?), creates: None })
+    }
+
+    /// Names a cluster by an address: `gazette://host:port,host:port`, or `gazettes://` with TLS. Nothing is asked yet.
+    ///
+    /// # Errors
+    /// As those of [`GazetteJournals::new`].
+    pub fn at(url: &str, options: GazetteOptions) -> Result<Self, Error> {
+        let (scheme, brokers) = url.split_once("://").unwrap_or(("", url));
+        Self::new(brokers.split(',').map(|broker| format!("{scheme}://{broker}")), options)
     }
 
     /// Creates a journal that is opened and not there.
@@ -487,8 +475,8 @@ async fn list(
             .await
         {
             Ok(Ok(specs)) => return Ok(specs),
-            Ok(Err(Listed::Final(error))) => return Err(error),
-            Ok(Err(Listed::Again(what))) => what,
+            Ok(Err(Failed::Final(error))) => return Err(error),
+            Ok(Err(Failed::Again(what))) => what,
             Err(_) => "the broker did not list before the deadline".into(),
         };
         cluster.forget(None);
@@ -498,30 +486,25 @@ async fn list(
     }
 }
 
-enum Listed {
-    Final(JournalError),
-    Again(String),
-}
-
 async fn list_once(
     cluster: &Cluster,
     name: &JournalName,
     message: ListRequest,
-) -> Result<Vec<JournalSpec>, Listed> {
+) -> Result<Vec<JournalSpec>, Failed<JournalError>> {
     let failed = |status: tonic::Status| {
-        final_error(name, &status).map_or_else(|| Listed::Again(told(&status)), Listed::Final)
+        final_error(name, &status).map_or_else(|| Failed::Again(told(&status)), Failed::Final)
     };
-    let mut client = cluster.client(None, Whom::Any).map_err(Listed::Again)?;
-    let request = cluster.request(message, May::List).map_err(Listed::Again)?;
+    let mut client = cluster.client(None, Whom::Any).map_err(Failed::Again)?;
+    let request = cluster.request(message, May::List).map_err(Failed::Again)?;
     let mut responses = client.list(request).await.map_err(failed)?.into_inner();
     let mut specs = Vec::new();
     while let Some(response) = responses.message().await.map_err(failed)? {
         match response.status() {
             Status::Ok => {}
             status if is_passing(status) => {
-                return Err(Listed::Again(format!("the broker answered {status}")));
+                return Err(Failed::Again(format!("the broker answered {status}")));
             }
-            status => return Err(Listed::Final(refused(name, status))),
+            status => return Err(Failed::Final(refused(name, status))),
         }
         specs.extend(response.journals.into_iter().filter_map(|journal| journal.spec));
     }

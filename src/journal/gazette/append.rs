@@ -17,12 +17,13 @@ use tonic::codegen::tokio_stream::Stream;
 
 use super::cluster::{Cluster, Whom};
 use super::proto::{self, AppendRequest, AppendResponse, Status};
-use super::retry::{Backoff, final_error, is_elsewhere, is_passing, lie, refused, told};
+use super::retry::{final_error, is_elsewhere, is_passing, lie, refused, told};
 use super::token::May;
 use crate::clock::Deadline;
 use crate::completion::{Completer, Completion, completion};
 use crate::ids::{JournalName, Offset};
 use crate::journal::{Append, Appended, JournalError};
+use crate::remote::Backoff;
 use crate::sync::Mutex;
 
 /// Content of one message: large enough to be cheap, small enough that a broker's window of 64 KiB per second holds it.

@@ -11,20 +11,19 @@ use std::future::Future;
 use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
-use tokio::runtime::{Builder, Runtime};
 use tokio::task::JoinHandle;
 use tonic::Request;
-use tonic::transport::{Certificate, Channel, ClientTlsConfig, Endpoint, Identity};
+use tonic::transport::{Channel, ClientTlsConfig, Endpoint};
 
+use super::GazetteOptions;
 use super::proto::journal_client::JournalClient;
 use super::proto::{Header, Route};
 use super::token::Tokens;
-use super::{GazetteOptions, Tls};
 use crate::clock::Deadline;
-use crate::completion::completion;
 use crate::error::{Error, ErrorKind};
 use crate::ids::JournalName;
 use crate::journal::JournalError;
+use crate::remote::Threads;
 use crate::sync::Mutex;
 
 /// Bytes that a broker sends ahead of what one reader has taken.
@@ -44,8 +43,8 @@ pub(super) struct Cluster {
     known: Mutex<Known>,
     /// For fragments; `None` where certificates are none.
     pub(super) web: Option<reqwest::Client>,
-    /// Ended without a wait when the last journal is gone.
-    runtime: Option<Runtime>,
+    /// They end when the last journal is gone.
+    threads: Threads,
 }
 
 #[derive(Default)]
@@ -80,17 +79,12 @@ impl Cluster {
             let what = "some brokers are named with TLS, and some without";
             return Err(Error::new(ErrorKind::Invalid, what).advise("name all in one way"));
         }
-        let tls = is_secure.then(|| tls_config(&options.tls)).transpose()?;
-        let runtime = Builder::new_multi_thread()
-            .worker_threads(options.threads.max(1))
-            .thread_name("recoverylog-gazette")
-            .enable_all()
-            .build()
-            .map_err(|e| Error::io("starting the threads of the client failed", e))?;
+        let tls = is_secure.then(|| options.tls.config()).transpose()?;
+        let threads = Threads::start("recoverylog-gazette", options.threads)?;
         let tokens = Tokens::new(&options.auth)?;
         let known = Mutex::default();
         let web = Some(web(&options)?).filter(|_| options.stores);
-        Ok(Self { options, seeds, tokens, tls, known, web, runtime: Some(runtime) })
+        Ok(Self { options, seeds, tokens, tls, known, web, threads })
     }
 
     /// Tells whether brokers are spoken to with TLS.
@@ -103,7 +97,7 @@ impl Cluster {
         &self,
         work: impl Future<Output = T> + Send + 'static,
     ) -> Option<JoinHandle<T>> {
-        self.runtime.as_ref().map(|runtime| runtime.spawn(work))
+        self.threads.spawn(work)
     }
 
     /// Runs `work` and waits for it.
@@ -116,10 +110,7 @@ impl Cluster {
         deadline: Deadline,
         work: impl Future<Output = Result<T, JournalError>> + Send + 'static,
     ) -> Result<T, JournalError> {
-        let (completer, mut completed) = completion();
-        let task = self.spawn(async move { completer.resolve(work.await) });
-        completed.wait(deadline).unwrap_or_else(|| {
-            task.inspect(JoinHandle::abort);
+        self.threads.wait(deadline, work).unwrap_or_else(|| {
             Err(JournalError::Unavailable {
                 journal: journal.clone(),
                 what: "the brokers did not answer before the deadline".into(),
@@ -166,11 +157,7 @@ impl Cluster {
         if let Some(tls) = &self.tls {
             to = to.tls_config(tls.clone()).map_err(failed)?;
         }
-        let runtime = self.runtime.as_ref().ok_or("the client has ended")?;
-        let inside = runtime.enter();
-        let channel = to.connect_lazy();
-        drop(inside);
-        Ok(channel)
+        Ok(self.threads.inside(|| to.connect_lazy()).ok_or("the client has ended")?)
     }
 
     /// Makes a request with what proves who asks.
@@ -215,36 +202,10 @@ impl Cluster {
     }
 }
 
-impl Drop for Cluster {
-    fn drop(&mut self) {
-        if let Some(runtime) = self.runtime.take() {
-            // Whoever drops this may be inside of another runtime, where none may be waited for.
-            runtime.shutdown_background();
-        }
-    }
-}
-
 impl fmt::Debug for Cluster {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Cluster").field("seeds", &self.seeds).finish_non_exhaustive()
     }
-}
-
-fn tls_config(tls: &Tls) -> Result<ClientTlsConfig, Error> {
-    let mut config = match &tls.authority_pem {
-        Some(pem) => ClientTlsConfig::new().ca_certificate(Certificate::from_pem(pem)),
-        None => ClientTlsConfig::new().with_native_roots(),
-    };
-    if let Some((certificate, key)) = &tls.identity_pem {
-        config = config.identity(Identity::from_pem(certificate, key));
-    }
-    if let Some(name) = &tls.server_name {
-        if name.is_empty() {
-            return Err(Error::new(ErrorKind::Invalid, "the name of the brokers' certificate is empty"));
-        }
-        config = config.domain_name(name.clone());
-    }
-    Ok(config)
 }
 
 /// Makes a client for fragments, which knows the authorities of the system: stores are not brokers.

@@ -13,7 +13,7 @@ use tokio::task::JoinHandle;
 use super::cluster::{Cluster, Whom};
 use super::pipe::Pipe;
 use super::proto::{self, FragmentsRequest, ReadRequest, ReadResponse, Status};
-use super::retry::{Backoff, final_error, is_elsewhere, is_passing, lie, refused, told};
+use super::retry::{final_error, is_elsewhere, is_passing, lie, refused, told};
 use super::store;
 use super::token::May;
 use crate::clock::Deadline;
@@ -21,6 +21,7 @@ use crate::ids::{JournalName, Offset};
 use crate::journal::{
     Append, Chunk, Fragment, Interrupter, JournalError, JournalReader, ReadRange, ReadStep,
 };
+use crate::remote::{Backoff, Failed};
 
 /// Fragments of one page of a listing.
 const PAGE_FRAGMENTS: i32 = 1_000;
@@ -397,8 +398,8 @@ pub(super) async fn fragments(
         let page = page_of(cluster, journal, (token, deadline)).await;
         let (mut page, next) = match page {
             Ok(page) => page,
-            Err(Page::Final(error)) => return Err(error),
-            Err(Page::Again(what)) => {
+            Err(Failed::Final(error)) => return Err(error),
+            Err(Failed::Again(what)) => {
                 cluster.forget(Some(journal));
                 if !backoff.wait().await {
                     return Err(JournalError::Unavailable { journal: journal.clone(), what });
@@ -423,38 +424,33 @@ pub(super) async fn fragments(
     }
 }
 
-enum Page {
-    Final(JournalError),
-    Again(String),
-}
-
 async fn page_of(
     cluster: &Cluster,
     journal: &JournalName,
     (token, deadline): (i64, Deadline),
-) -> Result<(Vec<Fragment>, i64), Page> {
-    let mut client = cluster.client(Some(journal), Whom::Any).map_err(Page::Again)?;
+) -> Result<(Vec<Fragment>, i64), Failed<JournalError>> {
+    let mut client = cluster.client(Some(journal), Whom::Any).map_err(Failed::Again)?;
     let message = FragmentsRequest {
         journal: journal.as_str().to_owned(),
         next_page_token: token,
         page_limit: PAGE_FRAGMENTS,
         ..FragmentsRequest::default()
     };
-    let request = cluster.request(message, May::Read).map_err(Page::Again)?;
+    let request = cluster.request(message, May::Read).map_err(Failed::Again)?;
     let answered = tokio::time::timeout(deadline.remaining(), client.list_fragments(request)).await;
     let response = match answered {
         Ok(Ok(response)) => response.into_inner(),
         Ok(Err(status)) => {
-            let again = || Page::Again(told(&status));
-            return Err(final_error(journal, &status).map_or_else(again, Page::Final));
+            let again = || Failed::Again(told(&status));
+            return Err(final_error(journal, &status).map_or_else(again, Failed::Final));
         }
-        Err(_) => return Err(Page::Again("a broker did not list before the deadline".into())),
+        Err(_) => return Err(Failed::Again("a broker did not list before the deadline".into())),
     };
     cluster.learn(journal, response.header.as_ref());
     match response.status() {
         Status::Ok => {}
-        status if is_passing(status) => return Err(Page::Again(format!("the broker answered {status}"))),
-        status => return Err(Page::Final(refused(journal, status))),
+        status if is_passing(status) => return Err(Failed::Again(format!("the broker answered {status}"))),
+        status => return Err(Failed::Final(refused(journal, status))),
     }
     let mut page = Vec::with_capacity(response.fragments.len());
     for fragment in &response.fragments {
@@ -462,7 +458,7 @@ async fn page_of(
         let checked = spec.filter(|spec| spec.journal == journal.as_str()).and_then(proto::Fragment::checked);
         page.push(checked.ok_or_else(|| {
             let what = "a fragment that is none of this journal";
-            Page::Final(lie(journal, Offset::ZERO, what, journal, format!("{spec:?}")))
+            Failed::Final(lie(journal, Offset::ZERO, what, journal, format!("{spec:?}")))
         })?);
     }
     Ok((page, response.next_page_token))

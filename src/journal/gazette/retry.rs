@@ -1,58 +1,15 @@
 //! How an answer of a broker is taken: as final, as one to be asked for again, or as none.
 //!
-//! *Invariants.* A request is made again only where that is harmless, after a wait that grows and is drawn, and never past
-//! its deadline.
+//! *Invariants.* A request is taken as one to be made again only where that is harmless.
 //!
 //! *Does not* know what an append holds.
-
-use std::time::Duration;
 
 use tonic::Code;
 
 use super::proto::Status;
-use crate::clock::Deadline;
 use crate::ids::{JournalName, Offset};
 use crate::journal::JournalError;
-
-/// The first wait, which then doubles.
-const FIRST_WAIT: Duration = Duration::from_millis(20);
-/// The longest one.
-const WAIT_MAX: Duration = Duration::from_secs(2);
-
-/// Waits between the tries of one request.
-#[derive(Debug)]
-pub(super) struct Backoff {
-    deadline: Deadline,
-    next: Duration,
-}
-
-impl Backoff {
-    pub(super) const fn new(deadline: Deadline) -> Self {
-        Self { deadline, next: FIRST_WAIT }
-    }
-
-    /// Waits before the next try; false where there is no time for one.
-    pub(super) async fn wait(&mut self) -> bool {
-        // Between half of it and all, so that those who failed together do not come back together.
-        let drawn = crate::entropy::thousandths();
-        let wait = self.next / 2 + self.next * drawn / 2_000;
-        self.next = (self.next * 2).min(WAIT_MAX);
-        if self.deadline.remaining() <= wait {
-            return false;
-        }
-        tokio::time::sleep(wait).await;
-        true
-    }
-
-    /// Begins anew with short waits, after something has worked.
-    pub(super) fn reset(&mut self, deadline: Deadline) {
-        *self = Self::new(deadline);
-    }
-
-    pub(super) const fn deadline(&self) -> Deadline {
-        self.deadline
-    }
-}
+use crate::remote;
 
 /// Tells whether a status says that another broker, or this one later, will answer better, and that nothing was done.
 pub(super) const fn is_passing(status: Status) -> bool {
@@ -91,14 +48,7 @@ pub(super) fn final_error(journal: &JournalName, status: &tonic::Status) -> Opti
 
 /// Says what a call failed with.
 pub(super) fn told(status: &tonic::Status) -> String {
-    let mut what = format!("a broker's call failed ({:?}): {}", status.code(), status.message());
-    let mut source = std::error::Error::source(status);
-    while let Some(error) = source {
-        what.push_str(": ");
-        what.push_str(&error.to_string());
-        source = error.source();
-    }
-    what
+    remote::told("a broker's call failed", status)
 }
 
 /// Returns the error of a status that no answer can be taken from.
