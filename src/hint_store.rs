@@ -9,17 +9,23 @@
 #[cfg(any(test, feature = "conformance"))]
 pub mod conformance;
 pub mod directory;
+#[cfg(feature = "etcd")]
+pub mod etcd;
 pub mod memory;
 
 use std::cmp::Ordering;
 use std::fmt;
 
 pub use self::directory::{DirectoryHints, Retention};
+#[cfg(feature = "etcd")]
+pub use self::etcd::{Etcd, EtcdHints, EtcdOptions};
 pub use self::memory::MemoryHints;
 use crate::clock::Deadline;
 use crate::error::{Error, ErrorKind, Result};
 use crate::hints::FsmHints;
 use crate::ids::{JournalName, Offset, SeqNo};
+#[cfg(feature = "etcd")]
+pub use crate::remote::Tls;
 
 /// Hint sets of one shard.
 ///
@@ -47,7 +53,8 @@ pub trait HintStore: fmt::Debug + Send + Sync {
     /// that another call removed in the meantime is none.
     fn candidates(&self, log: &JournalName, deadline: Deadline) -> Result<Vec<Candidate>>;
 
-    /// Stores a set durably. Old sets may be removed then, but the three newest stay.
+    /// Stores a set durably. Old sets may be removed then, but at least three stay, where three authors have stored: the newest
+    /// of all, and one of each of the authors before, or others that are newer.
     ///
     /// # Errors
     /// `Fenced` where a newer set of the same log is stored, by another author; `Invalid` where the caller's own
@@ -127,6 +134,16 @@ pub fn refuse_older<'a>(hints: &FsmHints, stored: impl IntoIterator<Item = &'a F
         Some(log) => error.in_log(log),
         None => error,
     })
+}
+
+/// Writes a set as JSON, or in the other form where JSON cannot keep every byte of it; says which. Readers tell them apart.
+fn encode(hints: &FsmHints) -> (Vec<u8>, &'static str) {
+    let is_text = |bytes: &[u8]| std::str::from_utf8(bytes).is_ok();
+    let all_text = hints
+        .properties
+        .iter()
+        .all(|property| is_text(property.path.as_bytes()) && is_text(&property.content));
+    if all_text { (hints.encode_json(), "json") } else { (hints.encode_proto(), "pb") }
 }
 
 /// Refuses to store hints of which a store takes at most `bytes_max`, as [`HintStore::store`] promises.

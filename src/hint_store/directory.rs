@@ -15,7 +15,7 @@ use std::time::Duration;
 
 use sha1::{Digest, Sha1};
 
-use super::{Age, Candidate, HintStore, refuse_older, sort_candidates};
+use super::{Age, Candidate, HintStore, encode, refuse_older, sort_candidates};
 use crate::clock::Deadline;
 use crate::error::{Error, ErrorKind, Result};
 use crate::hints::FsmHints;
@@ -259,18 +259,11 @@ impl HintStore for DirectoryHints {
             })?;
         refuse_older(hints, &newest)?;
         drop(newest);
-        let (content, extension) =
-            if is_text(hints) { (hints.encode_json(), "json") } else { (hints.encode_proto(), "pb") };
+        let (content, extension) = encode(hints);
         let number = last.saturating_add(1);
         self.write(number, &content, extension)?;
         self.remove_old(hints.log.as_ref(), deadline)
     }
-}
-
-/// Tells whether JSON keeps every byte of a set.
-fn is_text(hints: &FsmHints) -> bool {
-    let is_text = |bytes: &[u8]| std::str::from_utf8(bytes).is_ok();
-    hints.properties.iter().all(|property| is_text(property.path.as_bytes()) && is_text(&property.content))
 }
 
 /// Returns the number and the digest in the name of a hint set.

@@ -15,6 +15,8 @@
 )]
 
 mod appends;
+#[path = "../shared/authority.rs"]
+mod authority;
 mod conformance;
 mod double;
 mod lies;

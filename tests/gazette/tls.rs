@@ -6,10 +6,10 @@
 
 use std::time::Duration;
 
-use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
 use recoverylog::journal::{Append, GazetteJournals, GazetteOptions, JournalError, Journals};
 use tonic::transport::{Certificate, Identity, ServerTlsConfig};
 
+use crate::authority::Authority;
 use crate::double::{Double, Options};
 use crate::{ONE, name, new_journal, quick, soon, within};
 
@@ -17,35 +17,13 @@ fn minute(test: impl FnOnce() + Send + 'static) {
     within(Duration::from_secs(60), test);
 }
 
-/// An authority, which signs certificates for names.
-struct Authority(CertifiedIssuer<'static, KeyPair>);
-
-impl Authority {
-    fn new() -> Self {
-        let mut params = CertificateParams::new([]).unwrap();
-        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-        Self(CertifiedIssuer::self_signed(params, KeyPair::generate().unwrap()).unwrap())
+fn cluster(authority: &Authority, name: &str, knows: Option<&Authority>) -> Double {
+    let (certificate, key) = authority.sign(name);
+    let mut tls = ServerTlsConfig::new().identity(Identity::from_pem(certificate, key));
+    if let Some(knows) = knows {
+        tls = tls.client_ca_root(Certificate::from_pem(knows.pem()));
     }
-
-    fn pem(&self) -> Vec<u8> {
-        self.0.pem().into_bytes()
-    }
-
-    fn sign(&self, name: &str) -> (Vec<u8>, Vec<u8>) {
-        let key = KeyPair::generate().unwrap();
-        let params = CertificateParams::new([name.to_owned()]).unwrap();
-        let signed = params.signed_by(&key, &self.0).unwrap();
-        (signed.pem().into_bytes(), key.serialize_pem().into_bytes())
-    }
-
-    fn cluster(&self, name: &str, knows: Option<&Self>) -> Double {
-        let (certificate, key) = self.sign(name);
-        let mut tls = ServerTlsConfig::new().identity(Identity::from_pem(certificate, key));
-        if let Some(knows) = knows {
-            tls = tls.client_ca_root(Certificate::from_pem(knows.pem()));
-        }
-        Double::start(Options { tls: Some(tls), host: "localhost", ..Options::default() })
-    }
+    Double::start(Options { tls: Some(tls), host: "localhost", ..Options::default() })
 }
 
 fn trusting(authority: &Authority) -> GazetteOptions {
@@ -74,7 +52,7 @@ fn fails(double: &Double, options: GazetteOptions) {
 fn a_broker_with_a_certificate_for_its_name_is_spoken_to() {
     minute(|| {
         let authority = Authority::new();
-        works(&authority.cluster("localhost", None), trusting(&authority)).unwrap();
+        works(&cluster(&authority, "localhost", None), trusting(&authority)).unwrap();
     });
 }
 
@@ -82,7 +60,7 @@ fn a_broker_with_a_certificate_for_its_name_is_spoken_to() {
 fn a_certificate_for_another_name_is_not_taken_unless_that_name_is_meant() {
     minute(|| {
         let authority = Authority::new();
-        let double = authority.cluster("broker.example", None);
+        let double = cluster(&authority, "broker.example", None);
         fails(&double, trusting(&authority));
         let mut options = trusting(&authority);
         options.tls.server_name = Some("broker.example".into());
@@ -94,7 +72,7 @@ fn a_certificate_for_another_name_is_not_taken_unless_that_name_is_meant() {
 fn a_certificate_of_another_authority_is_not_taken() {
     minute(|| {
         let authority = Authority::new();
-        let double = authority.cluster("localhost", None);
+        let double = cluster(&authority, "localhost", None);
         fails(&double, trusting(&Authority::new()));
         // Those of the system do not know it either.
         fails(&double, quick());
@@ -105,7 +83,7 @@ fn a_certificate_of_another_authority_is_not_taken() {
 fn a_client_proves_who_it_is_by_a_certificate() {
     minute(|| {
         let (authority, clients) = (Authority::new(), Authority::new());
-        let double = authority.cluster("localhost", Some(&clients));
+        let double = cluster(&authority, "localhost", Some(&clients));
         let mut options = trusting(&authority);
         options.tls.identity_pem = Some(clients.sign("client"));
         works(&double, options).unwrap();
