@@ -7,6 +7,7 @@ use recoverylog::JournalName;
 use recoverylog::player::Bound;
 
 use crate::at;
+use crate::remote::{self, HintsAt, JournalsAt};
 
 /// Look at recovery logs, and rebuild directories out of them
 #[derive(Debug, Parser)]
@@ -15,17 +16,22 @@ pub(crate) struct Args {
     #[command(subcommand)]
     pub(crate) command: Command,
 
-    /// Say where journals live: ./dir or file:///dir
-    #[arg(long, value_name = "URL", global = true)]
-    pub(crate) journals: Option<String>,
+    /// Say where journals live: ./dir, file:///dir, or gazette://host:port (gazettes:// with TLS)
+    #[arg(long, value_name = "URL", global = true, value_parser = remote::journals)]
+    pub(crate) journals: Option<JournalsAt>,
 
     /// Name the log
     #[arg(long, value_name = "NAME", global = true)]
     pub(crate) log: Option<JournalName>,
 
-    /// Read hints: a file, in JSON or protobuf, or the best set of a directory of them
-    #[arg(long, value_name = "FILE|DIR", global = true)]
-    pub(crate) hints: Option<PathBuf>,
+    /// Read hints: a file, in JSON or protobuf, or the best set of a directory of them, or of
+    /// etcd://host:port/PREFIX/SHARD (etcds:// with TLS)
+    #[arg(long, value_name = "FILE|DIR|URL", global = true, value_parser = remote::hints)]
+    pub(crate) hints: Option<HintsAt>,
+
+    #[cfg(any(feature = "etcd", feature = "gazette"))]
+    #[command(flatten)]
+    pub(crate) remote: remote::Remote,
 
     /// Print JSON: results on standard output, an error as one object on standard error
     #[arg(long, global = true)]
@@ -91,9 +97,9 @@ pub(crate) struct Restore {
     #[arg(long, value_name = "POINT", value_parser = at::parse)]
     pub(crate) at: Option<Bound>,
 
-    /// Use the hint sets of this directory too
-    #[arg(long, value_name = "DIR", requires = "at")]
-    pub(crate) snapshots: Option<PathBuf>,
+    /// Use the hint sets of this directory too, or of this address
+    #[arg(long, value_name = "DIR|URL", requires = "at", value_parser = remote::hints)]
+    pub(crate) snapshots: Option<HintsAt>,
 
     /// Go on from where an earlier restore with this option, or a service that keeps its state there, has left the
     /// directory: read what it lacks. Nobody may have the directory open
@@ -111,17 +117,17 @@ pub(crate) struct Fork {
     #[arg(long, value_name = "NAME")]
     pub(crate) to: JournalName,
 
-    /// Store hints of the new log in this directory
-    #[arg(long, value_name = "DIR")]
-    pub(crate) to_hints: PathBuf,
+    /// Store hints of the new log in this directory, or at this address
+    #[arg(long, value_name = "DIR|URL", value_parser = remote::hints)]
+    pub(crate) to_hints: HintsAt,
 
     /// Rebuild the directory here, which is missing or empty
     #[arg(long, value_name = "DIR")]
     pub(crate) dir: PathBuf,
 
-    /// Use the hint sets of this directory too
-    #[arg(long, value_name = "DIR")]
-    pub(crate) snapshots: Option<PathBuf>,
+    /// Use the hint sets of this directory too, or of this address
+    #[arg(long, value_name = "DIR|URL", value_parser = remote::hints)]
+    pub(crate) snapshots: Option<HintsAt>,
 }
 
 /// Which fragments a restore checks against the sums in their names.
@@ -144,12 +150,12 @@ pub(crate) struct Hints {
 #[derive(Debug, clap::Args)]
 pub(crate) struct Sources {
     /// Keep what the hints of another shard need, such as one that was forked off the log; may be repeated
-    #[arg(long, value_name = "DIR")]
-    pub(crate) also: Vec<PathBuf>,
+    #[arg(long, value_name = "DIR|URL", value_parser = remote::hints)]
+    pub(crate) also: Vec<HintsAt>,
 
     /// Keep what these snapshots need; may be repeated
-    #[arg(long, value_name = "DIR")]
-    pub(crate) snapshots: Vec<PathBuf>,
+    #[arg(long, value_name = "DIR|URL", value_parser = remote::hints)]
+    pub(crate) snapshots: Vec<HintsAt>,
 
     /// Keep the log whole from the newest set on that is so many hours old, so that every later point can be restored
     #[arg(long, value_name = "HOURS")]

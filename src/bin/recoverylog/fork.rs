@@ -3,7 +3,6 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use recoverylog::hint_store::DirectoryHints;
 use recoverylog::journal::random_author;
 use recoverylog::player::PlayOptions;
 use recoverylog::replica::{Past, Replica};
@@ -26,7 +25,7 @@ pub(crate) fn run(args: &Args, command: &Fork, output: &mut Output) -> Result<()
         let what = format!("the directory {} is not empty", command.dir.display());
         return Err(Error::new(ErrorKind::Invalid, what).advise("name a new directory").into());
     }
-    let (log, sets) = Hints::candidates(args, command.snapshots.as_deref())?;
+    let (log, sets) = Hints::candidates(args, command.snapshots.as_ref())?;
     let journals = Place::open_to_append(args)?;
     if log == command.to {
         let what = "a fork goes to another log than the one that it comes from";
@@ -46,7 +45,7 @@ pub(crate) fn run(args: &Args, command: &Fork, output: &mut Output) -> Result<()
             .advise("name a new log; nothing was changed")
             .into());
     }
-    let hints = Arc::new(DirectoryHints::open(Arc::clone(&fs), &command.to_hints)?);
+    let hints = command.to_hints.store_to_add(args)?;
     let restored = past.restore(&command.at, &directory, &options)?;
     warn_of(&restored.passed_over, output);
     for warning in &restored.played.warnings {
@@ -59,7 +58,7 @@ pub(crate) fn run(args: &Args, command: &Fork, output: &mut Output) -> Result<()
     let forked = Forked {
         log: log.to_string(),
         to: command.to.to_string(),
-        hints: command.to_hints.display().to_string(),
+        hints: command.to_hints.to_string(),
         directory: command.dir.display().to_string(),
         point,
     };

@@ -12,6 +12,7 @@ mod output;
 mod place;
 mod progress;
 mod prune;
+mod remote;
 mod restore;
 mod status;
 mod verify;

@@ -34,10 +34,17 @@ pub(crate) fn run(args: &Args, command: &Prune, output: &mut Output) -> Result<(
     }
     survey.refusal()?;
     let journals = Place::open_to_append(args)?;
+    if !journals.open(&log).map_err(Error::from)?.capabilities().prune {
+        let what = "these journals have no call that deletes fragments";
+        return Err(Error::new(ErrorKind::Invalid, what)
+            .in_log(&log)
+            .advise("delete from their store what `prune --dry-run --json` says can be removed; nothing was changed")
+            .into());
+    }
     let fs = OsFs::new();
     let pruner = status::pruner(args, &command.sources, journals, &log)?;
-    let otherwise = place::root_of(args)?.join(".recoverylog/pruned.jsonl");
-    let mut audit = Audit::open(&fs, &command.audit.clone().unwrap_or(otherwise))?;
+    let otherwise = || place::root_of(args).map(|root| root.join(".recoverylog/pruned.jsonl"));
+    let mut audit = Audit::open(&fs, &command.audit.clone().map_or_else(otherwise, Ok)?)?;
     audit.add(&Beginning {
         pruning: log.to_string(),
         unix_nanos: SystemClock.unix_nanos(),

@@ -71,7 +71,7 @@ fn at(
     (place, directory): (&Place, &Path),
     output: &mut Output,
 ) -> Result<(), Stop> {
-    let (log, sets) = Hints::candidates(args, command.snapshots.as_deref())?;
+    let (log, sets) = Hints::candidates(args, command.snapshots.as_ref())?;
     let past = Past::new(&*place.checked, log, sets, Arc::new(OsFs::new()));
     let (options, progress) = options(command, output);
     if command.dry_run {

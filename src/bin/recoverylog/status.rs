@@ -1,13 +1,10 @@
 //! `recoverylog status`: what is stored of a log, who needs it, and what a recovery would read.
 
-use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use recoverylog::hint_store::DirectoryHints;
 use recoverylog::journal::Journals;
 use recoverylog::prune::{Keep, PruneOptions, Pruner, SetNeeds, Source, SourceKind, Survey};
-use recoverylog::vfs::OsFs;
 use recoverylog::{Author, Clock, Deadline, Error, ErrorKind, JournalName, Offset, Result, SystemClock};
 use serde::Serialize;
 
@@ -46,7 +43,7 @@ pub(crate) fn pruner(
     journals: Arc<dyn Journals>,
     log: &JournalName,
 ) -> Result<Pruner> {
-    let hints = args.hints.as_deref().ok_or_else(|| place::lacks("--hints", "DIR"))?;
+    let hints = args.hints.as_ref().ok_or_else(|| place::lacks("--hints", "DIR or URL"))?;
     let mut options = PruneOptions::default();
     options.keep = match command.compat {
         Compat::Exact => Keep::Exact,
@@ -56,18 +53,13 @@ pub(crate) fn pruner(
     options.whole_since =
         command.keep_whole.map(|hours| SystemClock.unix_nanos().saturating_sub(nanos(hours)));
     let mut pruner = Pruner::new(journals, log.clone()).options(options);
-    for folder in [hints].into_iter().chain(command.also.iter().map(AsRef::as_ref)) {
-        pruner = pruner.source(Source::recovery(folder.display().to_string(), store(folder)?));
+    for named in [hints].into_iter().chain(&command.also) {
+        pruner = pruner.source(Source::recovery(named.to_string(), named.store(args)?));
     }
-    for folder in &command.snapshots {
-        pruner = pruner.source(Source::snapshots(folder.display().to_string(), store(folder)?));
+    for named in &command.snapshots {
+        pruner = pruner.source(Source::snapshots(named.to_string(), named.store(args)?));
     }
     Ok(pruner)
-}
-
-fn store(folder: &Path) -> Result<Arc<DirectoryHints>> {
-    let resolved = folder.canonicalize().unwrap_or_else(|_| folder.to_owned());
-    Ok(Arc::new(DirectoryHints::open_existing(Arc::new(OsFs::new()), &resolved)?))
 }
 
 #[derive(Debug, Serialize)]
