@@ -6,6 +6,8 @@
 //! the log is restored into a third directory, which must have every key and every file. Each role is a process of
 //! its own, started from this executable; they share the journal, the hints, and pipes to this one.
 //!
+//! With `--journals gazette://..` and `--hints etcd://..` the processes share a cluster instead, where these features are built.
+//!
 //! Succeeds only if all of that held.
 
 #![expect(clippy::print_stdout, clippy::print_stderr, reason = "an example tells what it does")]
@@ -18,6 +20,8 @@ mod database;
 mod input;
 #[path = "handoff/roles.rs"]
 mod roles;
+#[path = "handoff/shared.rs"]
+mod shared;
 #[path = "handoff/story.rs"]
 mod story;
 #[path = "handoff/table.rs"]

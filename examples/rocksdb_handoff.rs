@@ -5,6 +5,8 @@
 //! keep compaction running; now and then a checkpoint is taken, and the one before it removed. The restored directory
 //! must have every file of it, and the checkpoint must open too.
 //!
+//! With `--journals gazette://..` and `--hints etcd://..` the processes share a cluster instead, where these features are built.
+//!
 //! Succeeds only if all of that held.
 
 #![expect(clippy::print_stdout, clippy::print_stderr, reason = "an example tells what it does")]
@@ -17,6 +19,8 @@ mod database;
 mod input;
 #[path = "handoff/roles.rs"]
 mod roles;
+#[path = "handoff/shared.rs"]
+mod shared;
 #[path = "handoff/story.rs"]
 mod story;
 #[path = "handoff/table.rs"]

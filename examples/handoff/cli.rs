@@ -6,6 +6,7 @@ use std::process::ExitCode;
 
 use clap::{Parser, ValueEnum};
 
+use crate::shared::Shared;
 use crate::{roles, story, table};
 
 /// Loads a tree of files into a recorded database, loses the process midway, and goes on in another one.
@@ -26,6 +27,8 @@ struct Args {
     /// Sets the order in which files are loaded.
     #[arg(long, default_value_t = 1)]
     seed: u64,
+    #[command(flatten)]
+    shared: Shared,
     /// What this process does, where another one started it.
     #[arg(long, value_enum, hide = true, requires = "dir")]
     role: Option<Role>,
@@ -67,7 +70,7 @@ fn tell(args: Args) -> Result<(), Box<dyn Error>> {
     let place = args.dir.unwrap_or_else(|| temporary.path().join("handoff"));
     let input = args.input.unwrap_or_else(|| Path::new(env!("CARGO_MANIFEST_DIR")).join("tests"));
     let at = args.at.unwrap_or((5 + args.seed.wrapping_mul(37) % 91) as u8);
-    let outcome = story::run(&input, &place, args.loss, at, args.seed)?;
+    let outcome = story::run(&input, &place, &args.shared, (args.loss, at, args.seed))?;
     print!("{}", table::Table(&outcome));
     Ok(())
 }

@@ -7,8 +7,8 @@ use std::sync::Arc;
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError};
 use std::time::Duration;
 
-use recoverylog::hint_store::{DirectoryHints, HintStore};
-use recoverylog::journal::{FileJournals, Journal, Journals, random_author};
+use recoverylog::hint_store::HintStore;
+use recoverylog::journal::{Journal, Journals, random_author};
 use recoverylog::player::{PlayOptions, Player};
 use recoverylog::replica::{Replica, Standby};
 use recoverylog::vfs::{FileKind, FileSystem, OsFs};
@@ -20,6 +20,7 @@ use serde::{Deserialize, Serialize};
 use crate::cli::Role;
 use crate::database::Database;
 use crate::input::{Input, read};
+use crate::shared::Shared;
 use crate::worker::{pause, timed};
 
 /// What a process reports, a line each.
@@ -72,7 +73,7 @@ struct Place {
     root: PathBuf,
     input: Input,
     log: JournalName,
-    journals: Arc<FileJournals>,
+    journals: Arc<dyn Journals>,
     hints: Arc<dyn HintStore>,
     fs: Arc<dyn FileSystem>,
 }
@@ -133,12 +134,13 @@ impl Place {
         let fs: Arc<dyn FileSystem> = Arc::new(OsFs::new());
         let input =
             Input::load(&root.join("input")).map_err(|e| Error::io("reading the list of files", e))?;
+        let shared = Shared::load(root).map_err(|error| wrong(format!("where journals are: {error}")))?;
         Ok(Self {
             root: root.to_owned(),
             input,
-            log: JournalName::new("examples/handoff")?,
-            journals: Arc::new(FileJournals::open(root.join("journals"))?),
-            hints: Arc::new(DirectoryHints::open(Arc::clone(&fs), &root.join("hints"))?),
+            log: shared.log()?,
+            journals: shared.journals(root)?,
+            hints: shared.hints(root)?,
             fs,
         })
     }

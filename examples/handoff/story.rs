@@ -12,6 +12,7 @@ use rustix::process::Signal;
 use crate::cli::Loss;
 use crate::input::Input;
 use crate::roles::{Report, Restored, TookOver};
+use crate::shared::Shared;
 use crate::worker::{Worker, timed};
 
 /// What came of it.
@@ -38,13 +39,19 @@ pub(crate) struct Outcome {
 }
 
 /// Tells the story; fails where anything acknowledged is missing, or the first primary is not fenced.
-pub(crate) fn run(root: &Path, place: &Path, loss: Loss, at: u8, seed: u64) -> io::Result<Outcome> {
+pub(crate) fn run(
+    root: &Path,
+    place: &Path,
+    shared: &Shared,
+    (loss, at, seed): (Loss, u8, u64),
+) -> io::Result<Outcome> {
     let input = Input::list(root, seed).map_err(|error| named(root, &error))?;
     if input.files().is_empty() {
         return Err(io::Error::other(format!("there are no files in {}", root.display())));
     }
     OsFs::new().create_dir(place).map_err(|error| named(place, &error))?;
     input.save(&place.join("input"))?;
+    shared.save(place)?;
     let shown = Shown::begin(&input);
 
     let mut first = started("primary", place)?;
