@@ -14,6 +14,8 @@
 
 #[path = "golden_suite/cases.rs"]
 mod cases;
+#[path = "golden_suite/check.rs"]
+mod check;
 #[path = "golden_suite/fragments.rs"]
 mod fragments;
 #[path = "golden_suite/play.rs"]

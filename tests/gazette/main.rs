@@ -17,8 +17,14 @@
 mod appends;
 #[path = "../shared/authority.rs"]
 mod authority;
+#[expect(dead_code, reason = "shared with the tests over files, which use all of it")]
+#[path = "../golden_suite/cases.rs"]
+mod cases;
+#[path = "../golden_suite/check.rs"]
+mod check;
 mod conformance;
 mod double;
+mod golden;
 mod lies;
 mod many;
 mod protocol;

@@ -13,7 +13,7 @@ use tonic::Code;
 
 use crate::double::{Call, Fault};
 use crate::protocol::Status;
-use crate::{Fixture, ONE, at, bytes, quick, read_all, soon, within};
+use crate::{Fixture, ONE, at, bytes, pause, quick, read_all, soon, within};
 
 fn minute(test: impl FnOnce() + Send + 'static) {
     within(Duration::from_secs(60), test);
@@ -201,7 +201,7 @@ fn a_reader_at_the_head_is_told_so_and_gets_what_comes() {
         let late = {
             let journal = std::sync::Arc::clone(&fixture.journal);
             let work = move || {
-                crate::pause(Duration::from_millis(1_500));
+                pause(Duration::from_millis(1_500));
                 journal.append(recoverylog::journal::Append::new(&b"late"[..]), soon()).unwrap();
             };
             std::thread::Builder::new().name("late".into()).spawn(work).unwrap()
@@ -234,7 +234,7 @@ fn a_reader_that_waits_at_the_head_outlives_what_happens_to_its_call() {
                 }
                 2 => {
                     fixture.double.down(0);
-                    crate::pause(Duration::from_millis(300));
+                    pause(Duration::from_millis(300));
                     fixture.double.up(0);
                 }
                 _ => {}
@@ -259,7 +259,7 @@ fn an_interrupt_ends_one_wait() {
         let mut reader = fixture.journal.read(ReadRange::follow(Offset::ZERO)).unwrap();
         let interrupter = reader.interrupter();
         let work = move || {
-            crate::pause(Duration::from_millis(200));
+            pause(Duration::from_millis(200));
             interrupter.interrupt();
         };
         let thread = std::thread::Builder::new().name("interrupts".into()).spawn(work).unwrap();
@@ -288,33 +288,78 @@ fn a_journal_that_is_deleted_is_not_found() {
 }
 
 #[test]
-fn fragments_that_are_lost_are_jumped_over_whatever_the_broker_says_of_them() {
-    for is_old in [false, true] {
-        minute(move || {
-            let fixture = Fixture::new();
-            let whole = fixture.filled(12);
-            let (first, middle) = fixture.double.change(ONE, |log| {
-                let middle = log.lose(2, is_old);
-                (log.lose(0, is_old), middle)
-            });
-            let part = |begin: i64, end: i64| Part::Bytes(whole[begin as usize..end as usize].to_vec());
-            let head = whole.len() as i64;
-            let found = parts(&fixture, ReadRange::bounded(Offset::ZERO, at(head as u64)));
-            let expected = [
-                Part::Jump(first.end as u64),
-                part(first.end, middle.begin),
-                Part::Jump(middle.end as u64),
-                part(middle.end, head),
-            ];
-            assert!(found == expected, "is_old: {is_old}");
-            // From within a hole.
-            let within = ReadRange::bounded(at(middle.begin as u64 + 5), at(middle.end as u64 + 5));
-            let expected = [Part::Jump(middle.end as u64), part(middle.end, middle.end + 5)];
-            assert!(parts(&fixture, within) == expected, "is_old: {is_old}");
-            let inside = ReadRange::bounded(at(middle.begin as u64 + 5), at(middle.end as u64 - 5));
-            assert!(parts(&fixture, inside) == [Part::Jump(middle.end as u64 - 5)], "is_old: {is_old}");
+fn fragments_that_were_lost_long_ago_are_jumped_over() {
+    minute(|| {
+        let fixture = Fixture::new();
+        let whole = fixture.filled(12);
+        let (first, middle) = fixture.double.change(ONE, |log| {
+            let middle = log.lose(2, true);
+            (log.lose(0, true), middle)
         });
-    }
+        let part = |begin: i64, end: i64| Part::Bytes(whole[begin as usize..end as usize].to_vec());
+        let head = whole.len() as i64;
+        let found = parts(&fixture, ReadRange::bounded(Offset::ZERO, at(head as u64)));
+        let expected = [
+            Part::Jump(first.end as u64),
+            part(first.end, middle.begin),
+            Part::Jump(middle.end as u64),
+            part(middle.end, head),
+        ];
+        assert!(found == expected);
+        // From within a hole.
+        let within = ReadRange::bounded(at(middle.begin as u64 + 5), at(middle.end as u64 + 5));
+        assert!(parts(&fixture, within) == [Part::Jump(middle.end as u64), part(middle.end, middle.end + 5)]);
+        let inside = ReadRange::bounded(at(middle.begin as u64 + 5), at(middle.end as u64 - 5));
+        assert!(parts(&fixture, inside) == [Part::Jump(middle.end as u64 - 5)]);
+        let listed = fixture.journal.fragments(soon()).unwrap();
+        assert!(listed.iter().all(|fragment| fragment.begin.get() != middle.begin as u64));
+    });
+}
+
+#[test]
+fn a_fragment_that_a_broker_has_not_listed_yet_is_waited_for() {
+    minute(|| {
+        let fixture = Fixture::new();
+        let whole = fixture.filled(12);
+        let listed = fixture.journal.fragments(soon()).unwrap();
+        let lost = fixture.double.change(ONE, |log| log.lose(2, false));
+        std::thread::scope(|scope| {
+            let read = scope.spawn(|| fixture.read().unwrap());
+            let list = scope.spawn(|| fixture.journal.fragments(soon()).unwrap());
+            pause(Duration::from_millis(500));
+            fixture.double.change(ONE, |log| log.find(lost));
+            assert!(read.join().unwrap() == whole);
+            assert_eq!(list.join().unwrap(), listed);
+        });
+    });
+}
+
+#[test]
+fn a_fragment_that_is_never_listed_is_neither_waited_for_forever_nor_jumped_over_while_it_may_be() {
+    minute(|| {
+        let fixture = Fixture::new();
+        let whole = fixture.filled(12);
+        let lost = fixture.double.change(ONE, |log| log.lose(2, false));
+        let head = at(whole.len() as u64);
+        let mut reader = fixture.journal.read(ReadRange::bounded(Offset::ZERO, head)).unwrap();
+        let mut found = 0;
+        let told = loop {
+            match reader.next(soon()) {
+                Ok(ReadStep::Chunk(chunk)) => found += chunk.len(),
+                Ok(step) => panic!("{step:?}"),
+                Err(error) => break error,
+            }
+        };
+        assert_eq!(found, lost.begin as u64);
+        for told in [told, fixture.journal.fragments(Deadline::after(Duration::from_secs(2))).unwrap_err()] {
+            let JournalError::Unavailable { what, .. } = told else { panic!("{told:?}") };
+            assert!(what.contains(&lost.begin.to_string()), "{what}");
+        }
+        // What lies elsewhere is read.
+        let behind = ReadRange::bounded(at(lost.end as u64), head);
+        let behind = read_all(&mut *fixture.journal.read(behind).unwrap()).unwrap();
+        assert!(behind == whole[lost.end as usize..]);
+    });
 }
 
 #[test]

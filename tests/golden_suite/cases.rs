@@ -67,11 +67,19 @@ impl Case {
     /// The case's journals, in memory.
     pub(crate) fn journals(&self) -> MemoryJournals {
         let journals = MemoryJournals::new();
-        for (name, content) in &self.logs {
-            let deadline = Deadline::after(std::time::Duration::from_secs(10));
-            journals.open(name).unwrap().append(Append::new(content.clone()), deadline).unwrap();
-        }
+        self.write_to(&journals, usize::MAX);
         journals
+    }
+
+    /// Appends the case's logs to empty journals, in pieces of so many bytes at most.
+    pub(crate) fn write_to(&self, journals: &dyn Journals, bytes: usize) {
+        let deadline = Deadline::after(std::time::Duration::from_secs(60));
+        for (name, content) in &self.logs {
+            let journal = journals.open(name).unwrap();
+            for piece in content.chunks(bytes) {
+                journal.append(Append::new(piece.to_vec()), deadline).unwrap();
+            }
+        }
     }
 
     /// The tree that the reference built; `None` where it failed.

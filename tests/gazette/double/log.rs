@@ -189,6 +189,12 @@ impl Log {
         }
         lost
     }
+
+    /// Lists a fragment again that was lost.
+    pub(crate) fn find(&mut self, fragment: Fragment) {
+        let at = self.fragments.partition_point(|other| other.begin < fragment.begin);
+        self.fragments.insert(at, fragment);
+    }
 }
 
 /// Returns the digest of content as brokers send it.
