@@ -12,6 +12,7 @@
 
 mod append;
 mod cluster;
+mod list;
 mod pipe;
 mod proto;
 mod read;
@@ -379,7 +380,7 @@ impl Journal for GazetteJournal {
         self.cluster.wait(
             &self.name,
             deadline,
-            async move { read::fragments(&cluster, &name, deadline).await },
+            async move { list::fragments(&cluster, &name, deadline).await },
         )
     }
 

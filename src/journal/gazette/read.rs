@@ -12,7 +12,7 @@ use tokio::task::JoinHandle;
 
 use super::cluster::{Cluster, Whom};
 use super::pipe::Pipe;
-use super::proto::{self, FragmentsRequest, ReadRequest, ReadResponse, Status};
+use super::proto::{self, ReadRequest, ReadResponse, Status};
 use super::retry::{final_error, is_elsewhere, is_passing, lie, refused, told};
 use super::store;
 use super::token::May;
@@ -21,10 +21,7 @@ use crate::ids::{JournalName, Offset};
 use crate::journal::{
     Append, Chunk, Fragment, Interrupter, JournalError, JournalReader, ReadRange, ReadStep,
 };
-use crate::remote::{Backoff, Failed};
-
-/// Fragments of one page of a listing.
-const PAGE_FRAGMENTS: i32 = 1_000;
+use crate::remote::Backoff;
 
 /// A reader of one journal.
 pub(super) struct GazetteReader {
@@ -357,18 +354,24 @@ impl Reading {
         self.pipe.push(ReadStep::Jump { from, to }).await;
     }
 
-    /// Finds the end of a hole in which a broker has nothing, by what is stored.
+    /// Finds the end of a hole in which a broker has nothing, by what is stored. It may be one that is filled when the broker
+    /// looks into its store again: then it is waited for.
     async fn jump(&mut self, head: Offset, backoff: &mut Backoff) -> Result<(), JournalError> {
-        let there = fragments(&self.cluster, &self.journal, backoff.deadline()).await?;
-        if there.iter().any(|fragment| fragment.begin <= self.offset && self.offset < fragment.end) {
-            // A broker that has just started may not know of it yet.
-            let what = "a broker lists a fragment and does not read it";
-            self.pipe.is_in_trouble(what.into());
-            return if backoff.wait().await { Ok(()) } else { Err(self.unavailable(what.into())) };
-        }
+        let there = super::list::fragments(&self.cluster, &self.journal, backoff.deadline()).await?;
+        let is_there =
+            there.iter().any(|fragment| fragment.begin <= self.offset && self.offset < fragment.end);
         let next = there.iter().map(|fragment| fragment.begin).filter(|&begin| begin > self.offset).min();
-        self.skip_to(next.unwrap_or(head).min(head)).await;
-        Ok(())
+        let what = match next {
+            Some(next) if !is_there => {
+                self.skip_to(next.min(head)).await;
+                return Ok(());
+            }
+            Some(_) => "a broker lists a fragment and does not read it",
+            None => "a broker has a head further on than all that it lists",
+        };
+        // A broker that has just started may not know of it yet.
+        self.pipe.is_in_trouble(what.into());
+        if backoff.wait().await { Ok(()) } else { Err(self.unavailable(what.into())) }
     }
 }
 
@@ -384,82 +387,4 @@ impl Now {
     fn is_at_head(&self, offset: Offset, is_first: bool) -> bool {
         is_first || offset >= self.head
     }
-}
-
-/// Lists what is stored, and what brokers hold that is not yet.
-pub(super) async fn fragments(
-    cluster: &Cluster,
-    journal: &JournalName,
-    deadline: Deadline,
-) -> Result<Vec<Fragment>, JournalError> {
-    let mut backoff = Backoff::new(deadline);
-    let (mut listed, mut token) = (Vec::new(), 0);
-    loop {
-        let page = page_of(cluster, journal, (token, deadline)).await;
-        let (mut page, next) = match page {
-            Ok(page) => page,
-            Err(Failed::Final(error)) => return Err(error),
-            Err(Failed::Again(what)) => {
-                cluster.forget(Some(journal));
-                if !backoff.wait().await {
-                    return Err(JournalError::Unavailable { journal: journal.clone(), what });
-                }
-                continue;
-            }
-        };
-        listed.append(&mut page);
-        if next == 0 {
-            listed.sort_by_key(|fragment: &Fragment| (fragment.begin, fragment.end));
-            listed.dedup();
-            // The sum of what still grows is that of its bytes so far.
-            if let Some(last) = listed.last_mut().filter(|last| last.modified_unix_secs.is_none()) {
-                last.sum = None;
-            }
-            return Ok(listed);
-        }
-        if next <= token {
-            return Err(lie(journal, Offset::ZERO, "pages that go back", format!("past {token}"), next));
-        }
-        token = next;
-    }
-}
-
-async fn page_of(
-    cluster: &Cluster,
-    journal: &JournalName,
-    (token, deadline): (i64, Deadline),
-) -> Result<(Vec<Fragment>, i64), Failed<JournalError>> {
-    let mut client = cluster.client(Some(journal), Whom::Any).map_err(Failed::Again)?;
-    let message = FragmentsRequest {
-        journal: journal.as_str().to_owned(),
-        next_page_token: token,
-        page_limit: PAGE_FRAGMENTS,
-        ..FragmentsRequest::default()
-    };
-    let request = cluster.request(message, May::Read).map_err(Failed::Again)?;
-    let answered = tokio::time::timeout(deadline.remaining(), client.list_fragments(request)).await;
-    let response = match answered {
-        Ok(Ok(response)) => response.into_inner(),
-        Ok(Err(status)) => {
-            let again = || Failed::Again(told(&status));
-            return Err(final_error(journal, &status).map_or_else(again, Failed::Final));
-        }
-        Err(_) => return Err(Failed::Again("a broker did not list before the deadline".into())),
-    };
-    cluster.learn(journal, response.header.as_ref());
-    match response.status() {
-        Status::Ok => {}
-        status if is_passing(status) => return Err(Failed::Again(format!("the broker answered {status}"))),
-        status => return Err(Failed::Final(refused(journal, status))),
-    }
-    let mut page = Vec::with_capacity(response.fragments.len());
-    for fragment in &response.fragments {
-        let spec = fragment.spec.as_ref();
-        let checked = spec.filter(|spec| spec.journal == journal.as_str()).and_then(proto::Fragment::checked);
-        page.push(checked.ok_or_else(|| {
-            let what = "a fragment that is none of this journal";
-            Failed::Final(lie(journal, Offset::ZERO, what, journal, format!("{spec:?}")))
-        })?);
-    }
-    Ok((page, response.next_page_token))
 }
