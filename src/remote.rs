@@ -111,6 +111,7 @@ impl Threads {
     }
 
     /// Makes what has to be made on these threads.
+    #[cfg(feature = "gazette")]
     pub(crate) fn inside<T>(&self, make: impl FnOnce() -> T) -> Option<T> {
         let runtime = self.runtime.as_ref()?;
         let inside = runtime.enter();
@@ -161,10 +162,12 @@ impl Backoff {
     }
 
     /// Begins anew with short waits, after something has worked.
+    #[cfg(feature = "gazette")]
     pub(crate) fn reset(&mut self, deadline: Deadline) {
         *self = Self::new(deadline);
     }
 
+    #[cfg(feature = "gazette")]
     pub(crate) const fn deadline(&self) -> Deadline {
         self.deadline
     }

@@ -41,7 +41,7 @@ use super::{
 use crate::clock::Deadline;
 use crate::completion::Completion;
 use crate::error::{Error, ErrorKind};
-use crate::ids::JournalName;
+use crate::ids::{JournalName, Offset};
 use crate::remote::{Backoff, Failed, Tls};
 
 /// The label of a journal that says what it holds, and its value for a recovery log.
@@ -264,6 +264,26 @@ impl GazetteJournals {
             create(&cluster, &asked, spec, deadline).await?;
             append::send(&cluster, &asked, Append::default(), deadline).await.map(drop)
         })
+    }
+
+    /// Has the brokers of a journal go on behind what its store holds, and returns where that is: once after the journal of a
+    /// folder was retired and a journal of its name was created over it, and after all brokers of a journal were lost. Until
+    /// then each append is refused with `Diverged`.
+    ///
+    /// What brokers had acknowledged and not stored is given up by this. Whoever has recorded it is refused from then on, and a
+    /// recovery by hints that name it fails: nothing else takes its place unseen.
+    ///
+    /// # Errors
+    /// Those of listing fragments and of appending.
+    pub fn reset_head(&self, name: &JournalName, deadline: Deadline) -> Result<Offset, Error> {
+        let (cluster, asked) = (Arc::clone(&self.cluster), name.clone());
+        let reset = self.cluster.wait(name, deadline, async move {
+            let stored = list::fragments(&cluster, &asked, deadline).await?;
+            let end = stored.iter().map(|fragment| fragment.end).max().filter(|end| *end > Offset::ZERO);
+            let append = end.map_or_else(Append::default, |end| Append::default().at(end));
+            append::send(&cluster, &asked, append, deadline).await
+        });
+        Ok(reset?.end)
     }
 
     fn find(&self, name: &JournalName, deadline: Deadline) -> Result<Option<JournalSpec>, JournalError> {

@@ -403,3 +403,18 @@ fn only_a_recovery_log_is_opened() {
         relabel(Some("application/x-gazette-recoverylog")).unwrap();
     });
 }
+
+#[test]
+fn a_head_that_is_reset_is_that_of_what_is_stored() {
+    minute(|| {
+        let fixture = Fixture::new();
+        assert_eq!(fixture.journals.reset_head(&name(ONE), soon()).unwrap(), Offset::ZERO);
+        let whole = fixture.filled(5);
+        let end = fixture.journals.reset_head(&name(ONE), soon()).unwrap();
+        assert_eq!(end.get(), whole.len() as u64);
+        assert!(fixture.content() == whole, "nothing is added");
+        assert_eq!(fixture.append(b"abcd").unwrap().begin, end);
+        let missing = fixture.journals.reset_head(&name("acme/none"), soon()).unwrap_err();
+        assert_eq!(missing.kind(), recoverylog::ErrorKind::Invalid, "{missing}");
+    });
+}
