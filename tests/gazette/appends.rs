@@ -7,8 +7,8 @@
 
 use std::time::Duration;
 
-use recoverylog::Deadline;
 use recoverylog::journal::{Append, JournalError, Register, RegisterSelector, RegisterSet};
+use recoverylog::{Deadline, Offset};
 use tonic::Code;
 
 use crate::double::{Call, Double, Fault, Options};

@@ -22,6 +22,8 @@ mod authority;
 mod cases;
 #[path = "../golden_suite/check.rs"]
 mod check;
+#[path = "../shared/broker_claims.rs"]
+mod claims;
 mod conformance;
 mod double;
 mod golden;

@@ -16,13 +16,18 @@
     reason = "a test stops at the first surprise, and says what it did; it starts servers in a folder"
 )]
 
+#[path = "../shared/broker_claims.rs"]
+mod broker_claims;
 #[expect(dead_code, reason = "shared with the tests over files, which use all of it")]
 #[path = "../golden_suite/cases.rs"]
 mod cases;
 #[path = "../golden_suite/check.rs"]
 mod check;
+mod claims;
 mod conformance;
 mod golden;
 mod own;
+#[path = "../gazette/protocol.rs"]
+mod protocol;
 mod shards;
 mod world;

@@ -29,11 +29,15 @@ pub(crate) struct Own {
 impl Own {
     /// Starts so many brokers; `None` where it is not said how.
     pub(crate) fn start(brokers: usize) -> Option<Self> {
+        Self::start_over(brokers, tempfile::tempdir().unwrap())
+    }
+
+    /// Starts brokers whose file store is the folder `root` of `folder`.
+    pub(crate) fn start_over(brokers: usize, folder: TempDir) -> Option<Self> {
         let (Some(gazette), Some(etcd)) = (std::env::var_os("GAZETTE"), std::env::var_os("ETCD")) else {
             println!("not run: GAZETTE and ETCD name no programs");
             return None;
         };
-        let folder = tempfile::tempdir().unwrap();
         let (etcd_port, peer) = (free_port(), free_port());
         let client = format!("http://127.0.0.1:{etcd_port}");
         let peer = format!("http://127.0.0.1:{peer}");
@@ -45,7 +49,7 @@ impl Own {
         command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
         let etcd = command.spawn().unwrap();
         for name in ["root", "tmp"] {
-            std::fs::create_dir(folder.path().join(name)).unwrap();
+            std::fs::create_dir_all(folder.path().join(name)).unwrap();
         }
         let ports = (0..brokers).map(|_| free_port()).collect();
         let children = (0..brokers).map(|_| None).collect();

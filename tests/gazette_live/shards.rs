@@ -10,7 +10,9 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use recoverylog::hint_store::{EtcdHints, EtcdOptions, HintStore, MemoryHints};
-use recoverylog::journal::{Codec, GazetteOptions, Journals, random_author};
+use recoverylog::journal::{
+    Codec, FileJournals, GazetteOptions, Journal, JournalError, Journals, random_author,
+};
 use recoverylog::replica::{Primary, Replica};
 use recoverylog::vfs::{File, FileSystem, MemoryFs, OpenMode};
 use recoverylog::{Deadline, ErrorKind, JournalName};
@@ -124,6 +126,7 @@ fn brokers_that_are_killed_or_sent_away_amid_appends_are_not_noticed_while_other
     let hints = Arc::new(EtcdHints::at(&key, EtcdOptions::default()).unwrap());
     let shard = Replica::new(Arc::new(own.journals(2)), log(), hints, Arc::clone(&fs) as _);
     let primary = promote(&shard, "/first");
+    let standby = shard.standby(Path::new("/second")).unwrap();
     let (stop, acknowledged) = (AtomicBool::new(false), AtomicU64::new(0));
     let failed = std::thread::scope(|scope| {
         let writer = scope.spawn(|| write_on(&primary, "file", &stop, &acknowledged));
@@ -137,21 +140,22 @@ fn brokers_that_are_killed_or_sent_away_amid_appends_are_not_noticed_while_other
             }
             until_more(&acknowledged, 30_000);
             own.go(broker);
-            let begun = Instant::now();
-            while let Err(error) = primary.publish_hints(soon()) {
-                println!("round {round}, after {:?}: {error}", begun.elapsed());
-                assert!(begun.elapsed() < Duration::from_secs(30), "{error}");
-                std::thread::sleep(Duration::from_millis(200));
-            }
+            primary.publish_hints(soon()).unwrap();
+            let followed = standby.status();
+            assert!(followed.failure.is_none(), "{followed:?}");
         }
         stop.store(true, Ordering::Relaxed);
         writer.join().unwrap()
     });
     assert!(failed.is_none(), "{failed:?}");
     let written = acknowledged.load(Ordering::Relaxed);
-    let second = promote(&shard, "/second");
+    standby.wait_for_tail(soon()).unwrap();
+    let second = standby.promote(random_author().unwrap(), soon()).unwrap();
     assert!(content(&*fs, "/second/file") == bytes(0, written as usize));
     drop(second);
+    let third = promote(&shard, "/third");
+    assert!(content(&*fs, "/third/file") == bytes(0, written as usize));
+    drop(third);
 }
 
 #[test]
@@ -193,4 +197,42 @@ fn a_zombie_stays_out_when_all_brokers_and_their_registers_are_lost() {
         let told = second.barrier().and_then(|mut barrier| barrier.wait(soon())).unwrap_err();
         assert!(matches!(told.kind(), ErrorKind::Diverged | ErrorKind::DataLoss), "{told}");
     }
+}
+
+#[test]
+fn a_log_that_is_retired_goes_on_in_a_cluster_whose_store_is_its_folder() {
+    let folder = tempfile::tempdir().unwrap();
+    let (fs, hints) = (Arc::new(MemoryFs::new()), hints());
+    let files = FileJournals::open(folder.path().join("root")).unwrap();
+    let shard = Replica::new(Arc::new(files.clone()), log(), Arc::clone(&hints), Arc::clone(&fs) as _);
+    let first = promote(&shard, "/first");
+    let file = create(&first, "file");
+    file.write_all_at(&bytes(0, 200_000), 0).unwrap();
+    file.sync_data().unwrap();
+    first.publish_hints(soon()).unwrap();
+    first.close(soon()).unwrap();
+    let retired = files.open_file(&log()).unwrap();
+    retired.retire().unwrap();
+    let head = retired.head(soon()).unwrap().offset;
+    drop((file, shard, retired, files));
+
+    let Some(own) = Own::start_over(1, folder) else { return };
+    let journals = Arc::new(own.journals(1));
+    // A broker that finds more than it has written says so, until it is told that this is meant.
+    let told = journals.open(&log()).and_then(|journal| journal.head(soon())).unwrap_err();
+    assert!(matches!(told, JournalError::Diverged { .. }), "{told}");
+    assert_eq!(journals.reset_head(&log(), soon()).unwrap(), head);
+    assert_eq!(journals.open(&log()).unwrap().head(soon()).unwrap().offset, head);
+    let shard = Replica::new(Arc::clone(&journals) as _, log(), hints, Arc::clone(&fs) as _);
+    let second = promote(&shard, "/second");
+    assert!(content(&*fs, "/second/file") == bytes(0, 200_000));
+    let file = create(&second, "more");
+    file.write_all_at(&bytes(7, 100_000), 0).unwrap();
+    file.sync_data().unwrap();
+    second.publish_hints(soon()).unwrap();
+    second.close(soon()).unwrap();
+    let third = promote(&shard, "/third");
+    assert!(content(&*fs, "/third/file") == bytes(0, 200_000));
+    assert!(content(&*fs, "/third/more") == bytes(7, 100_000));
+    drop(third);
 }
