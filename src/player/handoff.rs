@@ -275,7 +275,8 @@ impl Handoff<'_> {
                 return Ok(reached);
             }
             self.check_deadline("the head of the log was not reached in time")?;
-            self.play.tail(self.deadline.or_after(Duration::from_millis(100)))?;
+            // What lies before the head is on its way: nothing behind it is waited for.
+            self.play.tail_to(head, self.deadline.or_after(Duration::from_millis(100)))?;
         }
     }
 
